@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <icecore/export.h>
+#include <icecore/progress.hpp>
+#include <icecore/snapshot.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+namespace icecore {
+
+/// What an image holds, for people and scripts.  Plain values; nothing here points into the image.
+struct ImageInfo {
+  std::uint16_t major_version = 0;
+  std::uint16_t minor_version = 0;
+  Encoding encoding = Encoding::raw;
+  std::uint64_t image_bytes = 0;
+  std::uint64_t stored_pages = 0;
+
+  pid_t pid = 0;
+  std::string name;                     ///< comm of the process
+  std::string executable;               ///< path
+  std::vector<std::string> arguments;   ///< argv
+  std::string working_directory;
+  std::string kernel_release;           ///< of the machine the snapshot was taken on
+
+  struct Thread {
+    pid_t tid = 0;
+    std::string name;
+    std::string blocked_in;  ///< system call it was in, as "futex" or "syscall 202"; empty: user code
+  };
+  std::vector<Thread> threads;
+
+  struct Mapping {
+    std::uint64_t start = 0;
+    std::uint64_t end = 0;
+    std::string protection;  ///< as in /proc/PID/maps: "rw-p"
+    std::uint64_t offset = 0;
+    std::string name;  ///< path, "[heap]", "[stack]", "[vdso]" …, or empty
+    std::uint64_t stored_bytes = 0;
+  };
+  std::vector<Mapping> mappings;
+
+  struct Descriptor {
+    int number = 0;
+    std::string kind;    ///< "file", "directory", "device", "pipe", "eventfd", "external"
+    std::string detail;  ///< path, or what it is
+    bool close_on_exec = false;
+  };
+  std::vector<Descriptor> descriptors;
+
+  struct File {
+    std::string path;
+    std::uint64_t size_bytes = 0;
+    std::string build_id;  ///< hex, empty where the file has none
+  };
+  std::vector<File> files;  ///< every file that a restore depends on
+};
+
+/// One thing that a restore needs, held against this machine.
+struct Finding {
+  bool ok = true;
+  std::string subject;  ///< "cpu", "file /usr/lib/…", "pid 812", "fd 7" …
+  std::string reason;   ///< what differs; empty when ok
+  std::string remedy;   ///< what to do about it; empty when there is none, or ok
+};
+
+struct RestoreOptions;
+
+/// An image file, opened and verified so far that everything but its pages may be used.
+///
+/// Cheap to copy; may be used from several threads at once.  Holds the file open: renaming or
+/// deleting it does no harm, truncating or overwriting it in place does.
+class ICECORE_EXPORT Image {
+ public:
+  /// Opens `path` and checks everything but the pages.  Throws Errc::corrupt_image when it is
+  /// damaged or no image, Errc::incompatible for a newer major version, Errc::io otherwise.
+  static Image open(const std::filesystem::path& path);
+
+  ImageInfo info() const;
+
+  /// Reads every page and holds it against its digest.  Throws Errc::corrupt_image naming the
+  /// first page or frame that differs.  Returns the number of stored pages.
+  std::uint64_t verify(const ProgressCallback& progress = {}, std::stop_token stop = {}) const;
+
+  /// Holds what the image needs against this machine, without touching anything.
+  std::vector<Finding> check() const;
+  std::vector<Finding> check(const RestoreOptions& options) const;
+
+  /// Writes a plain ELF core file, mode 0600, whole or not at all.  For a raw image that is a copy.
+  void write_core(const std::filesystem::path& core, const ProgressCallback& progress = {},
+                  std::stop_token stop = {}) const;
+
+  /// The library's own view; not part of the stable interface.
+  struct Data;
+  const Data& data() const noexcept { return *data_; }
+
+ private:
+  explicit Image(std::shared_ptr<const Data> data);
+  std::shared_ptr<const Data> data_;
+};
+
+}  // namespace icecore

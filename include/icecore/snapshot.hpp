@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <icecore/export.h>
+#include <icecore/progress.hpp>
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <stop_token>
+
+namespace icecore {
+
+/// How the pages lie in an image.
+enum class Encoding {
+  raw,   ///< page for page: restores fastest, and gdb opens the image as it is
+  zstd,  ///< 64 KiB frames, each compressed by itself: smaller, restores slower
+};
+
+struct SnapshotOptions {
+  Encoding encoding = Encoding::raw;
+
+  /// For Encoding::zstd: -7 (fastest) to 19 (smallest).
+  int zstd_level = -1;
+
+  /// Kill the target once the image is complete and on disk.  It never runs again after the state
+  /// in the image was taken.
+  bool kill = false;
+
+  /// Wait until the image is on disk.  Without it a power failure may lose the image; it is never
+  /// seen incomplete by other processes either way.
+  bool fsync = true;
+
+  ProgressCallback progress = {};
+
+  /// A request to stop ends the snapshot with Errc::cancelled within milliseconds.
+  std::stop_token stop = {};
+};
+
+/// What a snapshot took, and where the time went.
+struct SnapshotReport {
+  std::chrono::nanoseconds total{};   ///< from the call to its return
+  std::chrono::nanoseconds frozen{};  ///< how long the target stood still
+  std::chrono::nanoseconds freeze{};  ///< part of `frozen`: until every thread had stopped
+  std::chrono::nanoseconds state{};   ///< part of `frozen`: reading everything but the pages
+  std::chrono::nanoseconds pages{};   ///< part of `frozen`: reading, encoding and writing the pages
+  std::chrono::nanoseconds commit{};  ///< notes, fsync and rename, after the target ran again
+
+  std::uint64_t threads = 0;
+  std::uint64_t mappings = 0;
+  std::uint64_t descriptors = 0;
+  std::uint64_t stored_pages = 0;  ///< of 4 KiB
+  std::uint64_t zero_pages = 0;    ///< present in the target, found to be zero, not stored
+  std::uint64_t image_bytes = 0;
+};
+
+/// Freezes the process `pid`, writes it to `image`, and lets it run on (or kills it).
+///
+/// The image appears at `image` whole or not at all, with mode 0600, replacing what was there.
+/// Needs the right to ptrace the target, and CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
+/// May be called from any thread; the ptrace work is done on a thread of its own.
+/// Throws icecore::Error; the target then runs on unharmed.
+ICECORE_EXPORT SnapshotReport snapshot(pid_t pid, const std::filesystem::path& image,
+                                       const SnapshotOptions& options = {});
+
+}  // namespace icecore

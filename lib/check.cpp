@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Image::check: everything that a restore needs, held against this machine as it is now.
+#include "check.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "compat/platform.hpp"
+#include "image/image_data.hpp"
+#include "state/rebuild.hpp"
+
+namespace icecore {
+namespace {
+
+Finding bad(std::string subject, std::string reason, std::string remedy) {
+  return {.ok = false,
+          .subject = std::move(subject),
+          .reason = std::move(reason),
+          .remedy = std::move(remedy)};
+}
+
+void check_ids(const state::ProcessT& process, const RestoreOptions& options,
+               std::vector<Finding>& findings) {
+  const auto taken = ids_in_use(process);
+  if (taken.empty() || options.pids != Pids::same) return;
+  findings.push_back(bad(fmt::format("pid {}", taken.front()),
+                         fmt::format("in use here ({} of {} ids are)", taken.size(),
+                                     process.threads.size()),
+                         "end the process that has it, or use --pids namespace"));
+}
+
+/// "file /x: was modified" becomes subject and reason.
+Finding from_refusal(const std::string& reason) {
+  const std::size_t colon = reason.find(": ");
+  if (colon == std::string::npos) return bad(reason, "", "");
+  return bad(reason.substr(0, colon), reason.substr(colon + 2), "");
+}
+
+}  // namespace
+
+std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions& options) {
+  const state::ManifestT& manifest = image.manifest();
+  std::vector<Finding> findings;
+  for (Mismatch& mismatch : compare_platform(manifest))
+    findings.push_back(bad(std::move(mismatch.subject), std::move(mismatch.reason),
+                           std::move(mismatch.remedy)));
+  Refusals refusals;
+  check_process(*manifest.process, options, refusals);
+  try {
+    refusals.throw_if_any(Errc::incompatible, "");
+  } catch (const Error& error) {
+    for (const std::string& reason : error.reasons()) findings.push_back(from_refusal(reason));
+  }
+  check_ids(*manifest.process, options, findings);
+  return findings;
+}
+
+std::vector<Finding> Image::check() const { return check(RestoreOptions{}); }
+
+std::vector<Finding> Image::check(const RestoreOptions& options) const {
+  std::vector<Finding> findings = check_image(data().reader, options);
+  const state::ManifestT& manifest = data().reader.manifest();
+  const auto mentioned = [&](std::string_view kind) {
+    return std::ranges::any_of(findings,
+                               [&](const Finding& f) { return !f.ok && f.subject.starts_with(kind); });
+  };
+  const auto fine = [&](std::string_view kind, std::string subject) {
+    if (!mentioned(kind)) findings.push_back({.ok = true, .subject = std::move(subject), .reason = {}, .remedy = {}});
+  };
+  fine("cpu", "cpu");
+  fine("kernel", "kernel");
+  fine("file", fmt::format("files ({})", manifest.process->files.size()));
+  fine("fd", "descriptors");
+  fine("pid", "process ids");
+  return findings;
+}
+
+}  // namespace icecore

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/manifest_codec.hpp"
+
+#include <cstdint>
+#include <cstring>
+
+#include "image/corrupt.hpp"
+#include "image/state_generated.h"
+
+namespace icecore {
+namespace {
+
+// FlatBuffers cannot go beyond 2 GiB, and only asserts that it does not.
+constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{1} << 30;
+
+/// How much memory a verified manifest takes once unpacked.
+///
+/// A hostile buffer may refer to one string or table from a million places; then a megabyte unpacks
+/// to a terabyte.  The writer never shares anything, so what it writes unpacks to little more than
+/// its size.  One overload for each table of state.fbs that others refer to.
+class UnpackedSize {
+ public:
+  std::uint64_t total() const noexcept { return total_; }
+
+  void add(const flatbuffers::String* string) {
+    total_ += sizeof(std::string) + (string == nullptr ? 0 : string->size());
+  }
+
+  template <class T>
+  void add(const flatbuffers::Vector<T>* scalars) {
+    if (scalars != nullptr) total_ += std::uint64_t{scalars->size()} * sizeof(T);
+  }
+
+  template <class T>
+  void add(const flatbuffers::Vector<const T*>* structs) {
+    if (structs != nullptr) total_ += std::uint64_t{structs->size()} * sizeof(T);
+  }
+
+  template <class T>
+  void add(const flatbuffers::Vector<flatbuffers::Offset<T>>* items) {
+    if (items == nullptr) return;
+    for (const T* item : *items) add(item);
+  }
+
+  void add(const state::Manifest* manifest) {
+    if (const auto* platform = manifest->platform()) add(platform);
+    if (const auto* process = manifest->process()) add(process);
+  }
+
+ private:
+  void add(const state::Platform* platform) {
+    add(platform->kernel_release());
+    add(platform->xsave_offsets());
+    add(platform->cpu_features());
+    add(platform->vdso());
+  }
+
+  void add(const state::Process* process) {
+    add(process->name());
+    add(process->limits());
+    add(process->files());
+    add(process->threads());
+    if (const auto* directory = process->working_directory()) add(directory->path());
+    if (const auto* space = process->address_space()) add(space);
+    if (const auto* signals = process->signals()) add(signals->pending()), add(signals->actions());
+    if (const auto* descriptors = process->descriptors()) add(descriptors);
+  }
+
+  void add(const state::AddressSpace* space) {
+    add(space->mappings());
+    add(space->names());
+    add(space->shared_objects());
+    add(space->auxv());
+  }
+
+  void add(const state::File* file) {
+    total_ += sizeof(state::FileT);
+    add(file->path());
+    add(file->build_id());
+  }
+
+  void add(const state::Thread* thread) {
+    total_ += sizeof(state::ThreadT);
+    add(thread->name());
+    add(thread->registers());
+    add(thread->xstate());
+    add(thread->pending());
+    add(thread->affinity());
+  }
+
+  void add(const state::Descriptors* descriptors) {
+    add(descriptors->descriptors());
+    add(descriptors->descriptions());
+    add(descriptors->pipes());
+  }
+
+  void add(const state::Description* description) {
+    total_ += sizeof(state::DescriptionT);
+    if (const auto* directory = description->open_as_Directory()) add(directory->path());
+    if (const auto* device = description->open_as_Device()) add(device->path());
+    if (const auto* external = description->open_as_External()) add(external->what());
+  }
+
+  void add(const state::PipeObject* pipe) {
+    total_ += sizeof(state::PipeObjectT);
+    add(pipe->contents());
+  }
+
+  std::uint64_t total_ = 0;
+};
+
+void verify(std::span<const std::byte> bytes) {
+  require(bytes.size() <= kMaxManifestBytes, "a manifest of {} bytes", bytes.size());
+  constexpr flatbuffers::uoffset_t kMaxDepth = 16;
+  // No table is smaller than its own header and the reference to it.
+  const auto max_tables = static_cast<flatbuffers::uoffset_t>(bytes.size() / 8 + 1);
+  flatbuffers::Verifier verifier{reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size(),
+                                 kMaxDepth, max_tables};
+  require(state::VerifyManifestBuffer(verifier), "its manifest is not well-formed");
+}
+
+// FlatBuffers reads its numbers where they lie, so the whole must be aligned.
+bool is_aligned(std::span<const std::byte> bytes) {
+  return reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(std::uint64_t) == 0;
+}
+
+// Most of what can be large: other parts are bounded by the kernel, far below the limit.
+std::uint64_t rough_size(const state::ManifestT& manifest) {
+  std::uint64_t size_bytes = 0;
+  const state::ProcessT& process = *manifest.process;
+  size_bytes += process.address_space->mappings.size() * sizeof(state::Mapping);
+  for (const auto& pipe : process.descriptors->pipes) size_bytes += pipe->contents.size() + 64;
+  for (const auto& thread : process.threads)
+    size_bytes += thread->xstate.size() + thread->pending.size() + 1024;
+  return size_bytes + process.descriptors->descriptions.size() * 128;
+}
+
+}  // namespace
+
+std::vector<std::byte> encode_manifest(const state::ManifestT& manifest) {
+  if (rough_size(manifest) > kMaxManifestBytes / 2)
+    throw Error{Errc::unsupported,
+                "the process is too large: threads and pipe contents exceed 512 MiB"};
+  flatbuffers::FlatBufferBuilder builder{std::size_t{64} << 10};
+  builder.Finish(state::Manifest::Pack(builder, &manifest));
+  const auto packed = std::as_bytes(std::span{builder.GetBufferPointer(), builder.GetSize()});
+  return {packed.begin(), packed.end()};
+}
+
+std::unique_ptr<const state::ManifestT> decode_manifest(std::span<const std::byte> bytes) {
+  std::vector<std::byte> copy;
+  if (!is_aligned(bytes)) {
+    copy.assign(bytes.begin(), bytes.end());
+    bytes = copy;
+  }
+  verify(bytes);
+  const state::Manifest* const manifest = state::GetManifest(bytes.data());
+  UnpackedSize unpacked;
+  unpacked.add(manifest);
+  require(unpacked.total() / 4 <= bytes.size() + (std::size_t{64} << 10) / 4,
+          "its manifest of {} bytes would unpack to {}", bytes.size(), unpacked.total());
+  return std::unique_ptr<const state::ManifestT>{manifest->UnPack()};
+}
+
+}  // namespace icecore

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/validate_manifest.hpp"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "image/corrupt.hpp"
+#include "image/state_generated.h"
+
+namespace icecore {
+namespace {
+
+// User addresses end one page below 2^47 on x86-64.
+constexpr std::uint64_t kAddressEnd = (std::uint64_t{1} << 47) - kPageSize;
+constexpr std::uint64_t kMaxFileOffset = (std::uint64_t{1} << 63) - 1;
+
+constexpr std::size_t kRegistersBytes = 216;  // struct user_regs_struct
+constexpr std::size_t kSiginfoBytes = 128;    // siginfo_t
+constexpr std::size_t kSignals = 64;
+constexpr std::size_t kLimits = 16;
+constexpr std::size_t kMaxAuxvBytes = 4096;
+constexpr std::size_t kMaxAffinityWords = 1024;
+constexpr std::size_t kMaxNameBytes = 15;  // TASK_COMM_LEN without its NUL
+constexpr int kMaxDescriptors = 1 << 20;
+
+// The XSAVE area begins with 512 bytes of legacy state and a header of 64, of which only the first
+// word may be set in the form that the kernel takes back.
+constexpr std::size_t kXsaveReservedStart = 520;
+constexpr std::size_t kXsaveReservedEnd = 576;
+constexpr std::size_t kXsaveComponents = 64;
+constexpr std::size_t kMaxXstateBytes = 64 << 10;
+
+constexpr auto kKnownMappingFlags = static_cast<std::uint64_t>(state::MappingFlag::ANY);
+
+bool is_page_aligned(std::uint64_t value) { return value % kPageSize == 0; }
+
+bool has_no_nul(std::string_view text) { return text.find('\0') == text.npos; }
+
+void validate_path(const std::string& path, const char* what) {
+  require(path.starts_with('/'), "the path of {} is not absolute", what);
+  require(has_no_nul(path), "the path of {} holds a NUL byte", what);
+}
+
+void validate_task_name(const std::string& name) {
+  require(name.size() <= kMaxNameBytes && has_no_nul(name), "a task name that cannot be set");
+}
+
+void validate_index(std::int64_t index, std::size_t size, const char* what) {
+  require(index >= 0 && static_cast<std::uint64_t>(index) < size, "{} {} of {}", what, index, size);
+}
+
+void validate_optional_index(std::int64_t index, std::size_t size, const char* what) {
+  if (index != -1) validate_index(index, size, what);
+}
+
+void validate_pending(const std::vector<std::uint8_t>& pending) {
+  require(pending.size() % kSiginfoBytes == 0, "pending signals of {} bytes", pending.size());
+}
+
+// ---- memory ---------------------------------------------------------------------------------
+
+void validate_kind(const state::Mapping& mapping, const state::ProcessT& process) {
+  const bool is_file = mapping.kind() == state::MappingKind::file;
+  if (is_file)
+    validate_index(mapping.file(), process.files.size(), "mapping of file");
+  else
+    require(mapping.file() == -1, "mapping {:#x} is not of a file but names one", mapping.start());
+
+  switch (mapping.kind()) {
+    case state::MappingKind::anonymous:
+      require(!mapping.shared(), "mapping {:#x} is private and shared", mapping.start());
+      return;
+    case state::MappingKind::shared_anonymous:
+      require(mapping.shared(), "mapping {:#x} is shared memory but private", mapping.start());
+      require(mapping.object() < process.address_space->shared_objects.size(),
+              "mapping of shared object {}", mapping.object());
+      return;
+    case state::MappingKind::file:
+    case state::MappingKind::vdso:
+      return;
+  }
+  corrupt("mapping {:#x} of unknown kind", mapping.start());
+}
+
+void validate_mapping(const state::Mapping& mapping, const state::ProcessT& process) {
+  const std::uint64_t start = mapping.start();
+  const std::uint64_t end = mapping.end();
+  require(is_page_aligned(start) && is_page_aligned(end) && is_page_aligned(mapping.offset()),
+          "mapping {:#x} is not page-aligned", start);
+  require(start < end && end <= kAddressEnd, "mapping {:#x} ends at {:#x}", start, end);
+  require(mapping.offset() <= kMaxFileOffset - (end - start), "mapping {:#x} of offset {:#x}",
+          start, mapping.offset());
+  require(mapping.protection() <= 7, "mapping {:#x} of protection {}", start, mapping.protection());
+  require((mapping.vm_flags() & ~kKnownMappingFlags) == 0, "mapping {:#x} of flags {:#x}", start,
+          mapping.vm_flags());
+  validate_optional_index(mapping.name(), process.address_space->names.size(), "mapping of name");
+  validate_kind(mapping, process);
+}
+
+void validate_range(std::uint64_t start, std::uint64_t end, const char* what) {
+  require(start <= end && end <= kAddressEnd, "the {} are at {:#x} to {:#x}", what, start, end);
+}
+
+void validate_address_space(const state::ProcessT& process) {
+  const state::AddressSpaceT& space = *process.address_space;
+  std::uint64_t previous_end = 0;
+  for (const state::Mapping& mapping : space.mappings) {
+    validate_mapping(mapping, process);
+    require(previous_end <= mapping.start(), "mapping {:#x} is out of order", mapping.start());
+    previous_end = mapping.end();
+  }
+  for (const std::string& name : space.names)
+    require(has_no_nul(name), "a mapping's name holds a NUL byte");
+  require(space.auxv.size() % 16 == 0 && space.auxv.size() <= kMaxAuxvBytes,
+          "an auxiliary vector of {} bytes", space.auxv.size());
+  for (const std::uint64_t address :
+       {space.start_code, space.end_code, space.start_data, space.end_data, space.start_brk,
+        space.brk, space.start_stack})
+    require(address <= kAddressEnd, "address {:#x} is not the program's", address);
+  validate_range(space.arg_start, space.arg_end, "arguments");
+  validate_range(space.env_start, space.env_end, "environment variables");
+  validate_index(space.executable, process.files.size(), "executable is file");
+}
+
+/// Every stored page must lie in memory that is the process's own: pages of a shared file mapping
+/// belong to the file.
+void validate_stored_pages(const std::vector<state::Mapping>& mappings, const PageMap& map) {
+  auto mapping = mappings.begin();
+  for (const PageRun& run : map.runs) {
+    for (std::uint64_t address = run.address; address < run.end(); address = mapping->end()) {
+      while (mapping != mappings.end() && mapping->end() <= address) ++mapping;
+      require(mapping != mappings.end() && mapping->start() <= address,
+              "stored page {:#x} is not mapped", address);
+      require(mapping->kind() != state::MappingKind::file || !mapping->shared(),
+              "stored page {:#x} is of a shared file", address);
+    }
+  }
+}
+
+// ---- threads and signals --------------------------------------------------------------------
+
+void validate_xstate(const state::ThreadT& thread) {
+  const std::vector<std::uint8_t>& xstate = thread.xstate;
+  require(xstate.size() >= kXsaveReservedEnd && xstate.size() <= kMaxXstateBytes &&
+              xstate.size() % 8 == 0,
+          "thread {}: {} bytes of extended state", thread.tid, xstate.size());
+  require(std::all_of(xstate.begin() + kXsaveReservedStart, xstate.begin() + kXsaveReservedEnd,
+                      [](std::uint8_t byte) { return byte == 0; }),
+          "thread {}: reserved bytes of the XSAVE header are set", thread.tid);
+}
+
+void validate_thread(const state::ThreadT& thread) {
+  require(thread.tid > 0, "a thread {}", thread.tid);
+  require(thread.registers.size() == kRegistersBytes, "thread {}: {} bytes of registers",
+          thread.tid, thread.registers.size());
+  validate_xstate(thread);
+  validate_task_name(thread.name);
+  validate_pending(thread.pending);
+  require(thread.affinity.size() <= kMaxAffinityWords, "thread {}: {} words of CPU mask",
+          thread.tid, thread.affinity.size());
+}
+
+void validate_threads(const state::ProcessT& process) {
+  require(!process.threads.empty(), "a process without threads");
+  std::unordered_set<std::int32_t> tids;
+  for (const auto& thread : process.threads) {
+    require(thread != nullptr, "an absent thread");
+    validate_thread(*thread);
+    require(tids.insert(thread->tid).second, "two threads {}", thread->tid);
+  }
+  require(process.threads.front()->tid == process.pid, "thread {} leads process {}",
+          process.threads.front()->tid, process.pid);
+}
+
+// ---- descriptors ----------------------------------------------------------------------------
+
+void validate_open(const state::OpenUnion& open, const state::ProcessT& process) {
+  require(open.value != nullptr, "a descriptor of nothing");
+  switch (open.type) {
+    case state::Open::RegularFile:
+      validate_index(open.AsRegularFile()->file, process.files.size(), "descriptor of file");
+      return;
+    case state::Open::Directory:
+      validate_path(open.AsDirectory()->path, "a directory");
+      return;
+    case state::Open::Device:
+      validate_path(open.AsDevice()->path, "a device");
+      return;
+    case state::Open::Pipe:
+      validate_index(open.AsPipe()->pipe, process.descriptors->pipes.size(), "descriptor of pipe");
+      return;
+    case state::Open::EventFd:
+    case state::Open::External:
+      return;
+    case state::Open::NONE:
+      break;
+  }
+  corrupt("a descriptor of unknown kind");
+}
+
+void validate_descriptors(const state::ProcessT& process) {
+  const state::DescriptorsT& table = *process.descriptors;
+  std::int64_t previous = -1;
+  for (const state::Descriptor& descriptor : table.descriptors) {
+    require(descriptor.number() > previous && descriptor.number() < kMaxDescriptors,
+            "descriptor {} is out of order", descriptor.number());
+    previous = descriptor.number();
+    validate_index(descriptor.description(), table.descriptions.size(),
+                   "descriptor of description");
+  }
+  for (const auto& description : table.descriptions) {
+    require(description != nullptr, "an absent description");
+    validate_open(description->open, process);
+  }
+  for (const auto& pipe : table.pipes) {
+    require(pipe != nullptr, "an absent pipe");
+    require(pipe->contents.size() <= pipe->capacity, "a pipe of {} bytes holds {}", pipe->capacity,
+            pipe->contents.size());
+  }
+}
+
+// ---- the process ----------------------------------------------------------------------------
+
+void validate_presence(const state::ManifestT& manifest) {
+  require(manifest.platform != nullptr, "no platform");
+  require(manifest.process != nullptr, "no process");
+  require(manifest.process->working_directory != nullptr, "no working directory");
+  require(manifest.process->address_space != nullptr, "no address space");
+  require(manifest.process->signals != nullptr, "no signals");
+  require(manifest.process->descriptors != nullptr, "no descriptors");
+}
+
+void validate_files(const state::ProcessT& process) {
+  for (const auto& file : process.files) {
+    require(file != nullptr, "an absent file");
+    validate_path(file->path, "a file");
+  }
+}
+
+}  // namespace
+
+void validate_manifest(const state::ManifestT& manifest, const PageMap& map) {
+  validate_presence(manifest);
+  require(manifest.platform->xsave_offsets.size() <= kXsaveComponents, "{} XSAVE components",
+          manifest.platform->xsave_offsets.size());
+  const state::ProcessT& process = *manifest.process;
+  require(process.pid > 0 && process.group >= 0 && process.session >= 0, "process {}", process.pid);
+  require(process.umask <= 0777, "umask {:#o}", process.umask);
+  require(process.limits.size() == kLimits, "{} resource limits", process.limits.size());
+  validate_task_name(process.name);
+  validate_path(process.working_directory->path, "the working directory");
+  validate_files(process);
+  validate_address_space(process);
+  validate_threads(process);
+  require(process.signals->actions.size() == kSignals, "{} signal actions",
+          process.signals->actions.size());
+  validate_pending(process.signals->pending);
+  validate_descriptors(process);
+  validate_stored_pages(process.address_space->mappings, map);
+}
+
+}  // namespace icecore

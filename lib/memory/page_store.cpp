@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/page_store.hpp"
+
+#include <algorithm>
+
+#include "icecore/error.hpp"
+#include "image/corrupt.hpp"
+#include "image/digest.hpp"
+#include "image/format.hpp"
+
+namespace icecore {
+namespace {
+
+/// Where in the process stored page `page` belongs.  For messages: it looks through all runs.
+std::uint64_t address_of(const PageMap& map, std::uint64_t page) {
+  for (const PageRun& run : map.runs) {
+    if (page < run.pages) return run.address + page * kPageSize;
+    page -= run.pages;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::span<const std::byte> PageStore::read(std::uint64_t first, std::uint64_t count,
+                                           Scratch& scratch) const {
+  const std::uint64_t stored_pages = image_.page_map().stored_pages;
+  if (count > kMaxPages || first > stored_pages || count > stored_pages - first)
+    throw Error{Errc::internal,
+                fmt::format("read of {} pages at {} of {}", count, first, stored_pages)};
+  if (count == 0) return {};
+  return image_.page_map().encoding == Encoding::raw ? read_raw(first, count)
+                                                     : read_frames(first, count, scratch);
+}
+
+std::span<const std::byte> PageStore::read_raw(std::uint64_t first, std::uint64_t count) const {
+  const PageMap& map = image_.page_map();
+  const auto pages = image_.bytes().subspan(map.data_offset + first * kPageSize, count * kPageSize);
+  for (std::uint64_t i = 0; i < count; ++i)
+    if (digest64(pages.subspan(i * kPageSize, kPageSize)) != map.page_digests[first + i])
+      corrupt("stored page {}, of address {:#x}, differs from its digest", first + i,
+              address_of(map, first + i));
+  return pages;
+}
+
+std::span<const std::byte> PageStore::read_frames(std::uint64_t first, std::uint64_t count,
+                                                  Scratch& scratch) const {
+  const std::uint64_t decoded_pages = scratch.decoded_.size() / kPageSize;
+  const bool is_there = first >= scratch.first_page_ &&
+                        first - scratch.first_page_ < decoded_pages &&
+                        count <= decoded_pages - (first - scratch.first_page_);
+  if (!is_there)
+    decode(first / format::kFramePages, (first + count - 1) / format::kFramePages, scratch);
+  return std::span{scratch.decoded_}.subspan((first - scratch.first_page_) * kPageSize,
+                                             count * kPageSize);
+}
+
+void PageStore::decode(std::uint64_t first_frame, std::uint64_t last_frame,
+                       Scratch& scratch) const {
+  const PageMap& map = image_.page_map();
+  const std::uint64_t first_page = first_frame * format::kFramePages;
+  const std::uint64_t end_page = std::min(map.stored_pages, (last_frame + 1) * format::kFramePages);
+
+  // Empty while it is filled: should a frame be damaged, the next read must not find half of it.
+  std::vector<std::byte> pages = std::exchange(scratch.decoded_, {});
+  pages.resize((end_page - first_page) * kPageSize);
+  auto left = std::span{pages};
+  for (std::uint64_t i = first_frame; i <= last_frame; ++i) {
+    const Frame& frame = map.frames[i];
+    const auto place = left.first(std::min(left.size(), format::kFrameBytes));
+    scratch.decoder_.decode(frame, image_.bytes().subspan(frame.offset, frame.size_bytes), place);
+    left = left.subspan(place.size());
+  }
+  scratch.decoded_ = std::move(pages);
+  scratch.first_page_ = first_page;
+}
+
+}  // namespace icecore

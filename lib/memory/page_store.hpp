@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "image/image_reader.hpp"
+#include "image/page_run.hpp"
+#include "memory/frame_codec.hpp"
+
+namespace icecore {
+
+/// The stored pages of an image, each checked against its digest before it is given out.
+///
+/// Pages are numbered in the order in which they are stored, which is that of their addresses.
+/// May be used from several threads at once; each brings its own Scratch.
+class PageStore {
+ public:
+  /// Where decoded pages lie until the next read() with the same Scratch.  Belongs to one store.
+  class Scratch {
+    friend class PageStore;
+    FrameDecoder decoder_;
+    std::vector<std::byte> decoded_;  // whole frames, so that neighbouring reads find theirs there
+    std::uint64_t first_page_ = 0;    // of `decoded_`
+  };
+
+  /// The most pages of one read().
+  static constexpr std::uint64_t kMaxPages = 64;
+
+  /// `image` must outlive the store.
+  explicit PageStore(const ImageReader& image) : image_(image) {}
+
+  /// Runs of stored pages, ascending.
+  std::span<const PageRun> runs() const noexcept { return image_.page_map().runs; }
+
+  /// The bytes of stored pages [first, first + count), count <= kMaxPages, verified.  Straight in
+  /// the mapped image for raw pages, else in `scratch`.  Throws Errc::corrupt_image.
+  std::span<const std::byte> read(std::uint64_t first, std::uint64_t count, Scratch& scratch) const;
+
+ private:
+  std::span<const std::byte> read_raw(std::uint64_t first, std::uint64_t count) const;
+  std::span<const std::byte> read_frames(std::uint64_t first, std::uint64_t count,
+                                         Scratch& scratch) const;
+  void decode(std::uint64_t first_frame, std::uint64_t last_frame, Scratch& scratch) const;
+
+  const ImageReader& image_;
+};
+
+}  // namespace icecore

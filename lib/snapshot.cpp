@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The story of a snapshot:
+//
+//   preflight → freeze → read state → select pages → read and encode → thaw (or kill) → commit
+#include "icecore/snapshot.hpp"
+
+#include <fmt/format.h>
+
+#include "compat/platform.hpp"
+#include "fault_injection.hpp"
+#include "icecore/error.hpp"
+#include "image/image_writer.hpp"
+#include "image/state_generated.h"
+#include "memory/page_encoder.hpp"
+#include "memory/page_reader.hpp"
+#include "memory/page_selection.hpp"
+#include "preflight.hpp"
+#include "state/attributes.hpp"
+#include "state/process.hpp"
+#include "stopwatch.hpp"
+#include "tracee/frozen_process.hpp"
+#include "tracee/tracer_thread.hpp"
+
+namespace icecore {
+namespace {
+
+void throw_refusals(Capture& capture) {
+  capture.refusals.throw_if_any(Errc::unsupported,
+                                fmt::format("process {} cannot be snapshotted:", capture.pid));
+}
+
+PageSelection select(Capture& capture, const CapturedProcess& captured) {
+  PageSelection selection = select_pages(capture.pid, captured.pages);
+  if (selection.guard != 0)
+    capture.refusals.add("memory at {:#x}: guard pages (MADV_GUARD_INSTALL): cannot be kept yet",
+                         selection.guard);
+  return selection;
+}
+
+SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const SnapshotOptions& options) {
+  Stopwatch watch;
+  SnapshotReport report;
+  preflight(pid);
+  const SleepObserver sleeps{pid};  // a freeze wakes every thread: look before
+  ImageWriter image{path};          // cannot be written?  Then the target is not even touched
+  PageEncoder encoder{image, options.encoding, options.zstd_level};
+  fault_point("snapshot: before the freeze");
+  watch.lap();
+
+  FrozenProcess process = FrozenProcess::freeze(pid, options.stop);
+  report.freeze = watch.lap();
+  fault_point("snapshot: frozen");
+
+  // From here to the thaw the process stands still: read only what must be consistent.
+  Capture capture{process};
+  refuse_from_outside(pid, capture.refusals);  // again: it ran since the preflight
+  CapturedProcess captured = capture_process(capture, sleeps);
+  const PageSelection pages = select(capture, captured);
+  throw_refusals(capture);
+  report.state = watch.lap();
+  fault_point("snapshot: state read");
+
+  // Every refusal is behind us: what follows only copies.
+  read_pages(capture.memory, pages.runs, encoder, options.progress, options.stop);
+  const PageMap map = encoder.finish();
+  report.pages = watch.lap();
+  fault_point("snapshot: pages read");
+
+  // A target that is to be killed never runs again; any other runs before the slow end.
+  if (!options.kill) process.thaw();
+  report.frozen = report.freeze + report.state + report.pages;
+
+  // Nothing below looks at the process again.
+  capture.files.complete();
+  state::ManifestT manifest;
+  manifest.platform = capture_platform(std::move(captured.vdso));
+  manifest.process = std::move(captured.state);
+  manifest.process->files = capture.files.take();
+  image.finish(manifest, map);
+  fault_point("snapshot: written");
+  if (options.stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
+  image.commit(options.fsync);
+  fault_point("snapshot: committed");
+  if (options.kill) process.kill();
+
+  report.commit = watch.lap();
+  report.total = watch.elapsed();
+  report.threads = manifest.process->threads.size();
+  report.mappings = manifest.process->address_space->mappings.size();
+  report.descriptors = manifest.process->descriptors->descriptors.size();
+  report.stored_pages = map.stored_pages;
+  report.zero_pages = encoder.zero_pages();
+  report.image_bytes = image.size_bytes();
+  return report;
+}
+
+}  // namespace
+
+SnapshotReport snapshot(pid_t pid, const std::filesystem::path& image,
+                        const SnapshotOptions& options) {
+  return on_tracer_thread([&] { return tell(pid, image, options); });
+}
+
+}  // namespace icecore

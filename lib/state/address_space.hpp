@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "image/state_generated.h"
+#include "memory/page_selection.hpp"
+#include "state/capture.hpp"
+#include "sys/proc_maps.hpp"
+#include "tracee/call_stream.hpp"
+
+namespace icecore {
+
+struct CapturedAddressSpace {
+  std::unique_ptr<state::AddressSpaceT> state;
+  std::vector<PageSource> pages;  ///< where the pages to store are looked for
+};
+
+/// `vmas`: of the process as it stands still, without what we injected.
+CapturedAddressSpace capture_address_space(Capture& capture, const std::vector<sys::Vma>& vmas);
+
+/// The text of the process's vdso; empty when it has none.
+std::vector<std::uint8_t> capture_vdso(const Capture& capture, const std::vector<sys::Vma>& vmas);
+
+// ---- rebuilding -------------------------------------------------------------------------------
+
+/// Where the rebuilt process keeps what is not its own, out of the way of every mapping it will have.
+struct Workplace {
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;
+  std::uint64_t vdso = 0;                    ///< the vdso and its data wait here
+  std::vector<std::uint64_t> shared_objects; ///< each whole and writable, until filled
+};
+
+/// Finds room of `size_bytes` that no mapping of the image and none of `occupied` touches.
+std::uint64_t find_room(const state::AddressSpaceT& image, const std::vector<sys::Vma>& occupied,
+                        std::uint64_t size_bytes);
+
+/// Everything the process has at first goes away, but for the workplace; the vdso is moved there.
+void clear_address_space(const std::vector<sys::Vma>& present, const Workplace& work,
+                         CallStream& calls);
+
+/// Makes every mapping at its place, without contents.  `mapped_file(mapping)` gives the descriptor,
+/// in the process, of the file behind one.
+void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::Vma>& present,
+                      const Workplace& work,
+                      const std::function<int(const state::Mapping&)>& mapped_file,
+                      CallStream& calls);
+
+/// Sets brk, stack, argument and environment bounds, auxiliary vector and executable; the last from
+/// a descriptor in the process.
+void rebuild_bounds(const state::AddressSpaceT& image, int executable, CallStream& calls);
+
+}  // namespace icecore

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "state/file_table.hpp"
+#include "state/refusals.hpp"
+#include "sys/process.hpp"
+#include "sys/remote_memory.hpp"
+#include "tracee/frozen_process.hpp"
+
+namespace icecore {
+
+/// What every room of state/ captures from: a process that stands still.
+struct Capture {
+  explicit Capture(FrozenProcess& frozen)
+      : process(frozen), pid(frozen.pid()), pidfd(sys::open_process(pid)), memory(pid) {}
+
+  FrozenProcess& process;
+  pid_t pid;
+  sys::Fd pidfd;
+  sys::RemoteMemory memory;
+  FileTable files;
+  Refusals refusals;  ///< a room that meets what it cannot keep adds to these and goes on
+};
+
+}  // namespace icecore

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "state/descriptors/descriptors.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <numeric>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "state/descriptors/room.hpp"
+#include "sys/check.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore {
+namespace {
+
+/// The first that matches is the room of a description.
+constexpr std::array kRooms{&regular_file_room, &directory_room, &device_room,
+                            &pipe_room,         &eventfd_room,   &external_room};
+
+struct UnknownKind {
+  std::string_view link;
+  const char* name;
+};
+/// What has no room yet, for people.
+constexpr std::array kUnknown{
+    UnknownKind{"socket:", "socket"},
+    UnknownKind{"anon_inode:[eventpoll]", "epoll"},
+    UnknownKind{"anon_inode:[timerfd]", "timerfd"},
+    UnknownKind{"anon_inode:[signalfd]", "signalfd"},
+    UnknownKind{"anon_inode:inotify", "inotify"},
+    UnknownKind{"anon_inode:[fanotify]", "fanotify"},
+    UnknownKind{"anon_inode:[io_uring]", "io_uring instance"},
+    UnknownKind{"anon_inode:[userfaultfd]", "userfaultfd"},
+    UnknownKind{"anon_inode:[pidfd]", "pidfd"},
+    UnknownKind{"pidfd:", "pidfd"},
+    UnknownKind{"anon_inode:[perf_event]", "perf event"},
+    UnknownKind{"anon_inode:bpf", "BPF object"},
+    UnknownKind{"anon_inode:[landlock-ruleset]", "landlock ruleset"},
+    UnknownKind{"/memfd:", "memfd"},
+};
+
+std::string kind_of(const std::string& link) {
+  for (const UnknownKind& kind : kUnknown)
+    if (link.starts_with(kind.link)) return kind.name;
+  return link;
+}
+
+/// One descriptor as it is found in the process.
+struct Found {
+  int number;
+  sys::Fd copy;
+  sys::FileStatus status;
+  int flags;
+};
+
+std::vector<Found> find_all(Capture& capture) {
+  std::vector<Found> all;
+  for (const int number : sys::list_descriptors(capture.pid)) {
+    Found found{.number = number,
+                .copy = sys::copy_descriptor(capture.pidfd, number),
+                .status = {},
+                .flags = 0};
+    found.status = sys::status(found.copy);
+    found.flags = sys::status_flags(found.copy);
+    all.push_back(std::move(found));
+  }
+  return all;
+}
+
+/// Gives equal numbers to descriptors of one description: the index of the lowest of them.
+std::vector<std::size_t> group_by_description(pid_t pid, const std::vector<Found>& all) {
+  std::vector<std::size_t> order(all.size());
+  std::iota(order.begin(), order.end(), 0U);
+  // Only descriptors of one inode can be the same; those are put in the kernel's order.
+  const auto before = [&](std::size_t a, std::size_t b) {
+    const auto key = [&](std::size_t i) {
+      return std::tuple{all[i].status.st_dev, all[i].status.st_ino};
+    };
+    if (key(a) != key(b)) return key(a) < key(b);
+    const int kernels = sys::compare_descriptors(pid, all[a].number, all[b].number);
+    return kernels != 0 ? kernels < 0 : a < b;
+  };
+  std::ranges::sort(order, before);
+  std::vector<std::size_t> lowest(all.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const bool same = i > 0 &&
+                      all[order[i]].status.st_ino == all[order[i - 1]].status.st_ino &&
+                      sys::compare_descriptors(pid, all[order[i]].number, all[order[i - 1]].number) == 0;
+    lowest[order[i]] = same ? lowest[order[i - 1]] : order[i];
+  }
+  return lowest;
+}
+
+void note_pipe_ends(const std::vector<Found>& all, DescriptorCapture& shared) {
+  for (const Found& found : all) {
+    if (!S_ISFIFO(found.status.st_mode)) continue;
+    const int access = found.flags & O_ACCMODE;
+    if (access != O_WRONLY) shared.readable_pipes.insert(found.status.st_ino);
+    if (access != O_RDONLY) shared.writable_pipes.insert(found.status.st_ino);
+  }
+}
+
+/// Throws what makes it impossible to keep.
+void check_ownership(const OpenDescription& open) {
+  if ((open.flags & O_PATH) != 0)
+    throw Error{Errc::unsupported, fmt::format("{}: O_PATH: cannot be snapshotted yet", open.link)};
+  if ((open.flags & O_ASYNC) != 0 || sys::signal_owner(open.copy) != 0 ||
+      sys::owner_signal(open.copy) != 0)
+    throw Error{Errc::unsupported,
+                fmt::format("{}: sends signals (O_ASYNC, F_SETOWN): cannot be snapshotted yet",
+                            open.link)};
+}
+
+state::OpenUnion capture_one(DescriptorCapture& shared, const OpenDescription& open) {
+  check_ownership(open);
+  for (const DescriptorRoom* room : kRooms)
+    if (room->matches(shared, open)) return room->capture(shared, open);
+  throw Error{Errc::unsupported, fmt::format("{}: cannot be snapshotted yet", kind_of(open.link))};
+}
+
+const DescriptorRoom& room_of(state::Open kind) {
+  const auto room = std::ranges::find(kRooms, kind, [](const auto* r) { return r->kind; });
+  ICECORE_CHECK(room != kRooms.end());
+  return **room;
+}
+
+/// Lowest number of each description, -1 where none leads to it.
+std::vector<int> lowest_numbers(const state::DescriptorsT& image) {
+  std::vector<int> lowest(image.descriptions.size(), -1);
+  for (const state::Descriptor& descriptor : image.descriptors) {
+    int& known = lowest[descriptor.description()];
+    if (known < 0) known = descriptor.number();
+  }
+  return lowest;
+}
+
+/// A standard stream is attached to the caller's stream of the same number, whether or not it was the
+/// same description as another: a terminal is usually one for all three.
+bool is_standard_stream(const state::DescriptionT& description, int number) {
+  return number <= 2 && description.open.type == state::Open::External;
+}
+
+}  // namespace
+
+std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
+  auto image = std::make_unique<state::DescriptorsT>();
+  DescriptorCapture shared{capture};
+  const std::vector<Found> all = find_all(capture);
+  const std::vector<std::size_t> lowest = group_by_description(capture.pid, all);
+  note_pipe_ends(all, shared);
+
+  std::map<std::size_t, std::uint32_t> description_of;  // by index of the lowest descriptor
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const int number = all[i].number;
+    OpenDescription open{.number = number,
+                         .link = sys::read_link(fmt::format("/proc/{}/fd/{}", capture.pid, number)),
+                         .copy = all[i].copy,
+                         .status = all[i].status,
+                         .flags = all[i].flags,
+                         .info = sys::DescriptorInfo{capture.pid, number}};
+    auto known = description_of.find(lowest[i]);
+    if (known == description_of.end() ||
+        is_standard_stream(*image->descriptions[known->second], number)) {
+      auto description = std::make_unique<state::DescriptionT>();
+      description->flags = static_cast<std::uint32_t>(open.flags);
+      try {
+        description->open = capture_one(shared, open);
+      } catch (const Error& e) {
+        capture.refusals.add("fd {}: {}", number, e.what());
+        continue;
+      }
+      const auto index = static_cast<std::uint32_t>(image->descriptions.size());
+      image->descriptions.push_back(std::move(description));
+      if (known == description_of.end())
+        known = description_of.emplace(lowest[i], index).first;
+      else
+        known->second = index;
+    }
+    image->descriptors.emplace_back(number, known->second, open.info.close_on_exec());
+  }
+  image->pipes = std::move(shared.pipes);
+  return image;
+}
+
+std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
+                                          const RestoreOptions& options, const std::string& root) {
+  DescriptorRebuild shared{process, options, root};
+  const state::DescriptorsT& image = *process.descriptors;
+  const std::vector<int> lowest = lowest_numbers(image);
+  std::vector<sys::Fd> descriptions;
+  for (std::size_t i = 0; i < image.descriptions.size(); ++i) {
+    const state::DescriptionT& description = *image.descriptions[i];
+    descriptions.push_back(lowest[i] < 0 ? sys::Fd{}
+                                         : room_of(description.open.type)
+                                               .rebuild(shared, description, lowest[i]));
+  }
+  return descriptions;
+}
+
+void check_descriptors(const state::ProcessT& process, const RestoreOptions& options,
+                       Refusals& refusals) {
+  const state::DescriptorsT& image = *process.descriptors;
+  const std::vector<int> lowest = lowest_numbers(image);
+  const auto check_directory = [&](const state::DirectoryT& directory, const std::string& who) {
+    const auto status = sys::try_status(directory.path);
+    if (!status || !S_ISDIR(status->st_mode))
+      refusals.add("{}: {}: is no directory here", who, directory.path);
+  };
+  for (std::size_t i = 0; i < image.descriptions.size(); ++i) {
+    const state::DescriptionT& description = *image.descriptions[i];
+    const int number = lowest[i];
+    if (number < 0) continue;
+    if (const auto* directory = description.open.AsDirectory())
+      check_directory(*directory, fmt::format("fd {}", number));
+    if (const auto* external = description.open.AsExternal();
+        external != nullptr && !options.external.contains(number) &&
+        !(external->standard && number <= 2))
+      refusals.add("fd {}: led outside the process ({}): say what takes its place with "
+                   "--external {}=PATH, {}=fd:M or {}=close",
+                   number, external->what, number, number, number);
+  }
+  check_directory(*process.working_directory, "working directory");
+  for (const auto& [number, external] : options.external)
+    if (const auto* ours = std::get_if<int>(&external.target); ours != nullptr && !sys::is_open(*ours))
+      refusals.add("fd {}: descriptor {} of icecore, which is to take its place, is not open", number,
+                   *ours);
+}
+
+void receive_descriptors(int socket, std::size_t total, CallStream& calls) {
+  for (std::size_t sent = 0; sent < total; sent += sys::kMaxSentDescriptors) {
+    const std::size_t count = std::min(sys::kMaxSentDescriptors, total - sent);
+    const std::size_t control_bytes = CMSG_SPACE(count * sizeof(int));
+    CallList& list = calls.room(1, control_bytes + 256);
+    ::iovec part{};
+    part.iov_base = reinterpret_cast<void*>(list.reserve(8));
+    part.iov_len = 1;
+    ::msghdr message{};
+    message.msg_iov = reinterpret_cast<::iovec*>(list.put_value(part));
+    message.msg_iovlen = 1;
+    message.msg_control = reinterpret_cast<void*>(list.reserve(control_bytes));
+    message.msg_controllen = control_bytes;
+    list.call("receive descriptors", SYS_recvmsg, {static_cast<std::uint64_t>(socket), list.put_value(message), 0});
+  }
+}
+
+DescriptorPlan::DescriptorPlan(const state::DescriptorsT& image,
+                               const std::vector<sys::Fd>& descriptions,
+                               const std::vector<const sys::Fd*>& files)
+    : image_(image), file_slots_(files.size(), -1), description_slots_(descriptions.size(), -1) {
+  const std::vector<int> lowest = lowest_numbers(image);
+  const auto open = static_cast<std::size_t>(
+      std::ranges::count_if(descriptions, [](const sys::Fd& fd) { return bool{fd}; }));
+  to_send_.assign(open + files.size(), -1);
+  const auto slots = static_cast<int>(to_send_.size());
+
+  for (std::size_t i = 0; i < descriptions.size(); ++i)
+    if (descriptions[i] && lowest[i] < slots) {
+      description_slots_[i] = lowest[i];
+      to_send_[static_cast<std::size_t>(lowest[i])] = descriptions[i].get();
+    }
+  auto free = to_send_.begin();
+  const auto take_free = [&](const sys::Fd& fd) {
+    free = std::find(free, to_send_.end(), -1);
+    ICECORE_CHECK(free != to_send_.end());
+    *free = fd.get();
+    return static_cast<int>(free - to_send_.begin());
+  };
+  for (std::size_t i = 0; i < descriptions.size(); ++i)
+    if (descriptions[i] && description_slots_[i] < 0)
+      description_slots_[i] = take_free(descriptions[i]);
+  for (std::size_t i = 0; i < files.size(); ++i) file_slots_[i] = take_free(*files[i]);
+
+  const int highest = image.descriptors.empty() ? -1 : image.descriptors.back().number();
+  socket_slot_ = std::max(slots, highest + 1);
+}
+
+void DescriptorPlan::receive(int socket, CallStream& calls) const {
+  const auto at = static_cast<std::uint64_t>(socket_slot_);
+  if (socket != socket_slot_)
+    calls.call("move a descriptor", SYS_dup2, {static_cast<std::uint64_t>(socket), at});
+  if (socket_slot_ > 0) calls.call("close descriptors", SYS_close_range, {0, at - 1, 0});
+  calls.call("close descriptors", SYS_close_range, {at + 1, ~0U, 0});
+  receive_descriptors(socket_slot_, to_send_.size(), calls);
+}
+
+void DescriptorPlan::place(CallStream& calls) const {
+  const auto unsigned_of = [](int number) { return static_cast<std::uint64_t>(number); };
+  const std::vector<int> lowest = lowest_numbers(image_);
+  std::set<int> in_use;
+
+  // First those that are to leave the slots; their numbers lie behind them.
+  for (std::size_t i = 0; i < lowest.size(); ++i) {
+    if (description_slots_[i] < 0) continue;
+    if (description_slots_[i] != lowest[i])
+      calls.call("place a descriptor", SYS_dup2,
+                 {unsigned_of(description_slots_[i]), unsigned_of(lowest[i])});
+    in_use.insert(lowest[i]);
+  }
+  for (int slot = 0; slot < static_cast<int>(to_send_.size()); ++slot)
+    if (!in_use.contains(slot)) calls.call("close a descriptor", SYS_close, {unsigned_of(slot)});
+
+  for (const state::Descriptor& descriptor : image_.descriptors) {
+    const int from = lowest[descriptor.description()];
+    if (description_slots_[descriptor.description()] < 0) continue;
+    if (descriptor.number() != from)
+      calls.call("duplicate a descriptor", SYS_dup3,
+                 {unsigned_of(from), unsigned_of(descriptor.number()),
+                  descriptor.close_on_exec() ? static_cast<std::uint64_t>(O_CLOEXEC) : 0});
+    else if (descriptor.close_on_exec())
+      calls.call("mark a descriptor", SYS_fcntl, {unsigned_of(from), F_SETFD, FD_CLOEXEC});
+  }
+}
+
+}  // namespace icecore

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "icecore/restore.hpp"
+#include "image/state_generated.h"
+#include "state/capture.hpp"
+#include "sys/files.hpp"
+#include "tracee/call_stream.hpp"
+
+namespace icecore {
+
+/// Every descriptor of the process.  What cannot be kept is added to the refusals, by number.
+std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture);
+
+// ---- rebuilding -------------------------------------------------------------------------------
+
+/// Descriptors of ours, one for each description of the image (or none: it stays closed).
+/// `root` stands before every path.
+std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
+                                          const RestoreOptions& options, const std::string& root);
+
+/// Reasons why that would fail, found without changing anything.
+void check_descriptors(const state::ProcessT& process, const RestoreOptions& options,
+                       Refusals& refusals);
+
+/// Adds the calls that receive so many descriptors over a socket, in the lowest free slots.
+void receive_descriptors(int socket, std::size_t count, CallStream& calls);
+
+/// Where passed descriptors arrive in the process: in slots 0, 1, 2 … of its empty table.
+///
+/// A description whose lowest number is within the slots arrives there at once; all others, and the
+/// files that are only needed for mapping, take the slots that are left, and go on from there.
+class DescriptorPlan {
+ public:
+  /// `descriptions`: from rebuild_descriptions.  `files`: further descriptors to pass.
+  DescriptorPlan(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
+                 const std::vector<const sys::Fd*>& files);
+
+  /// What to pass, in order.
+  const std::vector<int>& to_send() const noexcept { return to_send_; }
+
+  /// The slot of further descriptor `index`.
+  int slot_of_file(std::size_t index) const { return file_slots_[index]; }
+
+  /// A number that nothing else uses, for the socket over which they come.
+  int socket_slot() const noexcept { return socket_slot_; }
+
+  /// Adds the calls that receive everything; the socket is at `socket` and moves to socket_slot().
+  void receive(int socket, CallStream& calls) const;
+
+  /// Adds the calls that leave the process with its own descriptors and no others.
+  void place(CallStream& calls) const;
+
+ private:
+  const state::DescriptorsT& image_;
+  std::vector<int> to_send_;
+  std::vector<int> file_slots_;
+  std::vector<int> description_slots_;  // -1: stays closed
+  int socket_slot_ = 0;
+};
+
+}  // namespace icecore

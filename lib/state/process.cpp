@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "state/process.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "state/address_space.hpp"
+#include "state/attributes.hpp"
+#include "state/descriptors/descriptors.hpp"
+#include "state/signals.hpp"
+#include "state/threads.hpp"
+#include "sys/proc_maps.hpp"
+#include "tracee/remote_syscalls.hpp"
+
+namespace icecore {
+namespace {
+
+constexpr std::size_t kLeaderCalls = 96;
+constexpr std::size_t kLeaderBytes = std::size_t{16} << 10;
+
+/// A place in the process where a thread can be made to enter the kernel.
+std::uint64_t find_syscall_instruction(const Capture& capture, const std::vector<sys::Vma>& vmas) {
+  constexpr std::string_view kSyscall{"\x0f\x05", 2};
+  // The vdso has some, for what it cannot answer itself; else any executable mapping will do.
+  const auto search = [&](const sys::Vma& vma) -> std::uint64_t {
+    std::string text(std::min<std::uint64_t>(vma.size(), 4 << 20), '\0');
+    if (!capture.memory.try_read(vma.start, std::as_writable_bytes(std::span{text}))) return 0;
+    const std::size_t at = text.find(kSyscall);
+    return at == std::string::npos ? 0 : vma.start + at;
+  };
+  for (const sys::Vma& vma : vmas)
+    if (vma.name == "[vdso]")
+      if (const auto found = search(vma); found != 0) return found;
+  for (const sys::Vma& vma : vmas)
+    if ((vma.protection & 4) != 0 && vma.name != "[vsyscall]")
+      if (const auto found = search(vma); found != 0) return found;
+  throw Error{Errc::unsupported,
+              fmt::format("process {} cannot be snapshotted:", capture.pid),
+              {"its memory has no system call instruction"}};
+}
+
+sys::SignalMask pending_anywhere(const Capture& capture) {
+  sys::SignalMask pending = 0;
+  for (const Tracee& thread : capture.process.threads()) {
+    const auto status = sys::Status::read(thread.tid());
+    if (status) pending |= status->number("SigPnd", 16) | status->number("ShdPnd", 16);
+  }
+  return pending;
+}
+
+/// A signal that does nothing to the process if it ever reaches it: see RemoteSyscalls.
+int choose_report_signal(const Capture& capture) {
+  constexpr std::array kHarmless{SIGURG, SIGWINCH, SIGCHLD, SIGCONT};
+  const auto status = sys::Status::read(capture.pid);
+  if (!status) throw Error{Errc::target_gone, fmt::format("process {} has ended", capture.pid)};
+  const sys::SignalMask pending = pending_anywhere(capture);
+  const sys::SignalMask caught = status->number("SigCgt", 16);
+  const sys::SignalMask ignored = status->number("SigIgn", 16);
+  const auto in = [](sys::SignalMask mask, int signal) { return (mask >> (signal - 1) & 1) != 0; };
+  for (const int signal : kHarmless)
+    if (!in(pending, signal) && !in(caught, signal)) return signal;
+  for (int signal = 1; signal < SIGRTMAX; ++signal)
+    if (in(ignored, signal) && !in(pending, signal) && signal != SIGSTOP && signal != SIGKILL)
+      return signal;
+  for (const int signal : kHarmless)
+    if (!in(pending, signal)) return signal;
+  throw Error{Errc::unsupported,
+              fmt::format("process {} cannot be snapshotted:", capture.pid),
+              {"SIGURG, SIGWINCH, SIGCHLD and SIGCONT are all pending"}};
+}
+
+/// Answers that only the process itself can give, from all rooms in one go.
+class Interview {
+ public:
+  Interview(Capture& capture, const std::vector<sys::Vma>& vmas)
+      : threads_(capture.process.threads()),
+        remote_(capture.process.leader(), capture.memory,
+                kLeaderBytes + threads_.size() * ThreadQuestions::kBytes,
+                find_syscall_instruction(capture, vmas)),
+        leader_list_(remote_.data_begin(), kLeaderBytes, kLeaderCalls),
+        signals_(leader_list_),
+        attributes_(leader_list_) {
+    remote_.report_with(choose_report_signal(capture));
+    std::uint64_t cell = remote_.data_begin() + kLeaderBytes;
+    for (std::size_t i = 0; i < threads_.size(); ++i, cell += ThreadQuestions::kBytes) {
+      lists_.emplace_back(cell, ThreadQuestions::kBytes, ThreadQuestions::kCalls);
+      questions_.emplace_back(lists_.back());
+    }
+    remote_.run(capture.process.leader(), leader_list_);
+    capture.process.leader().put_back();
+    std::vector<RemoteSyscalls::Job> jobs;
+    for (std::size_t i = 0; i < threads_.size(); ++i) jobs.push_back({&threads_[i], &lists_[i]});
+    remote_.run(jobs);
+    for (Tracee& thread : threads_) thread.put_back();
+  }
+
+  const CallList& leader() const { return leader_list_; }
+  const SignalQuestions& signals() const { return signals_; }
+  const AttributeQuestions& attributes() const { return attributes_; }
+  const CallList& thread(std::size_t i) const { return lists_[i]; }
+  const ThreadQuestions& thread_questions(std::size_t i) const { return questions_[i]; }
+
+ private:
+  std::span<Tracee> threads_;
+  RemoteSyscalls remote_;
+  CallList leader_list_;
+  SignalQuestions signals_;
+  AttributeQuestions attributes_;
+  std::vector<CallList> lists_;
+  std::vector<ThreadQuestions> questions_;
+};
+
+}  // namespace
+
+CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
+  // Before anything of ours is in the process.
+  const std::vector<sys::Vma> vmas = sys::read_smaps(capture.pid);
+  CapturedAddressSpace address_space = capture_address_space(capture, vmas);
+
+  CapturedProcess captured{.state = std::make_unique<state::ProcessT>(),
+                           .vdso = capture_vdso(capture, vmas),
+                           .pages = std::move(address_space.pages)};
+  state::ProcessT& process = *captured.state;
+  process.descriptors = capture_descriptors(capture);
+  {
+    const Interview interview{capture, vmas};
+    interview.attributes().answers(interview.leader(), capture, process, *address_space.state);
+    process.signals = interview.signals().answers(interview.leader(), capture);
+    const auto threads = capture.process.threads();
+    for (std::size_t i = 0; i < threads.size(); ++i)
+      process.threads.push_back(capture_thread(capture, threads[i], interview.thread_questions(i),
+                                               interview.thread(i), sleeps));
+  }
+  process.address_space = std::move(address_space.state);
+  return captured;
+}
+
+}  // namespace icecore

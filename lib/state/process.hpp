@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A whole process: asks all rooms at once what only the process can answer.
+
+#include <memory>
+#include <vector>
+
+#include "image/state_generated.h"
+#include "memory/page_selection.hpp"
+#include "state/capture.hpp"
+#include "state/timeouts.hpp"
+
+namespace icecore {
+
+struct CapturedProcess {
+  std::unique_ptr<state::ProcessT> state;  ///< without its files: Capture::files has them
+  std::vector<std::uint8_t> vdso;
+  std::vector<PageSource> pages;
+};
+
+/// Reads everything but the pages of a process that stands still.  What cannot be kept is in
+/// `capture.refusals` afterwards.
+CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps);
+
+}  // namespace icecore

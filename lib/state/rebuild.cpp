@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "state/rebuild.hpp"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+
+#include "state/attributes.hpp"
+#include "state/signals.hpp"
+#include "state/threads.hpp"
+#include "state/timeouts.hpp"
+#include "sys/check.hpp"
+#include "sys/procfs.hpp"
+#include "sys/spawn.hpp"
+
+namespace icecore {
+namespace {
+
+using state::MappingFlag;
+using state::MappingKind;
+
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kLeaderCalls = 4096;
+constexpr std::size_t kLeaderBytes = std::size_t{1} << 20;
+constexpr std::size_t kInitBytes = std::size_t{64} << 10;
+constexpr std::size_t kInitListBytes = std::size_t{16} << 10;
+constexpr std::uint64_t kVdsoRoom = std::uint64_t{64} << 10;
+
+std::uint64_t up_to_page(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+std::size_t area_bytes(const state::ProcessT& image) {
+  std::size_t bytes = kPage + kLeaderBytes;
+  for (const auto& thread : image.threads) bytes += (rebuild_thread_bytes(*thread) + 63) / 64 * 64;
+  return up_to_page(bytes);
+}
+
+/// A signal that is pending nowhere in the image and that does nothing special when it is sent.
+int choose_report_signal(const state::ProcessT& image) {
+  constexpr std::array kPossible{SIGURG, SIGWINCH, SIGCHLD, SIGUSR1, SIGUSR2, SIGIO, SIGALRM, SIGPIPE};
+  sys::SignalMask pending = signals_in(image.signals->pending);
+  for (const auto& thread : image.threads) pending |= signals_in(thread->pending);
+  for (const int signal : kPossible)
+    if ((pending >> (signal - 1) & 1) == 0) return signal;
+  throw Error{Errc::incompatible, "every signal that a restore could use is pending in the image"};
+}
+
+bool has(const state::Mapping& mapping, MappingFlag flag) {
+  return (mapping.vm_flags() & static_cast<std::uint64_t>(flag)) != 0;
+}
+
+bool wants_writable_file(const state::Mapping& mapping) {
+  return mapping.shared() && has(mapping, MappingFlag::may_write);
+}
+
+std::uint64_t number(int descriptor) { return static_cast<std::uint64_t>(descriptor); }
+
+}  // namespace
+
+// ---- files and the first process --------------------------------------------------------------
+
+ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const RestoreOptions& options,
+                               bool in_namespace)
+    : image_(image), options_(options) {
+  if (in_namespace) start_namespace();
+  open_files();
+  std::vector<const sys::Fd*> files;
+  for (const sys::Fd& file : files_) files.push_back(&file);
+  plan_.emplace(*image_.descriptors, descriptions_, files);
+  process_.emplace(area_bytes(image_), image_.pid, false);
+}
+
+void ProcessRebuild::start_namespace() {
+  init_.emplace(kInitBytes, 0, true);
+  init_area_ = find_room(state::AddressSpaceT{}, init_->mappings(), kInitBytes);
+  init_->map_area(init_area_);
+  RemoteSyscalls remote{init_->area(), init_area_, 1};
+  CallStream calls{remote, init_->leader(), CallList{remote.data_begin(), kInitListBytes, 64}};
+  CallList& list = calls.room(8, 1024);
+  const std::uint64_t nothing = list.put_string("none");
+  list.call("make mounts private", SYS_mount,
+            {nothing, list.put_string("/"), nothing, MS_REC | MS_PRIVATE, 0});
+  list.call("mount /proc", SYS_mount,
+            {list.put_string("proc"), list.put_string("/proc"), list.put_string("proc"),
+             MS_NOSUID | MS_NODEV | MS_NOEXEC, 0});
+  const std::array<std::uint64_t, 4> ignore{1, 0, 0, 0};  // SIG_IGN: children vanish by themselves
+  list.call("ignore SIGCHLD", SYS_rt_sigaction, {SIGCHLD, list.put_value(ignore), 0, 8});
+  list.call("outlive icecore", SYS_prctl, {PR_SET_PDEATHSIG, 0});
+  list.call("name the init", SYS_prctl, {PR_SET_NAME, list.put_string("icecore-init")});
+  calls.run();
+  sys::make_children_in_namespace_of(init_->pidfd());
+  root_ = fmt::format("/proc/{}/root", init_->pid());
+}
+
+void ProcessRebuild::open_files() {
+  const auto open = [&](const std::string& path, int flags) {
+    files_.push_back(sys::open_file(path, flags));
+    return files_.size() - 1;
+  };
+  const auto path_of = [&](std::int32_t file) {
+    return root_ + image_.files[static_cast<std::size_t>(file)]->path;
+  };
+  for (const state::Mapping& mapping : image_.address_space->mappings) {
+    if (mapping.kind() != MappingKind::file) continue;
+    const bool writable = wants_writable_file(mapping);
+    const bool known = std::ranges::any_of(mapped_files_, [&](const MappedFile& m) {
+      return m.file == mapping.file() && m.writable == writable;
+    });
+    if (!known)
+      mapped_files_.push_back({mapping.file(), writable,
+                               open(path_of(mapping.file()), writable ? O_RDWR : O_RDONLY)});
+  }
+  executable_ = open(path_of(image_.address_space->executable), O_RDONLY);
+  working_directory_ = open(root_ + image_.working_directory->path, O_PATH | O_DIRECTORY);
+  if (init_) mount_namespace_ = open(fmt::format("/proc/{}/ns/mnt", init_->pid()), O_RDONLY);
+  descriptions_ = rebuild_descriptions(image_, options_, root_);
+}
+
+int ProcessRebuild::mapped_file_slot(const state::Mapping& mapping) const {
+  const auto known = std::ranges::find_if(mapped_files_, [&](const MappedFile& m) {
+    return m.file == mapping.file() && m.writable == wants_writable_file(mapping);
+  });
+  ICECORE_CHECK(known != mapped_files_.end());
+  return plan_->slot_of_file(known->index);
+}
+
+// ---- address space ------------------------------------------------------------------------------
+
+void ProcessRebuild::make_address_space() {
+  const state::AddressSpaceT& image = *image_.address_space;
+  std::uint64_t room = process_->area().size() + kVdsoRoom;
+  for (const state::SharedObject& object : image.shared_objects) room += up_to_page(object.size());
+  work_.start = find_room(image, process_->mappings(), room);
+  work_.end = work_.start + room;
+  work_.vdso = work_.start + process_->area().size();
+  std::uint64_t object_at = work_.vdso + kVdsoRoom;
+  for (const state::SharedObject& object : image.shared_objects) {
+    work_.shared_objects.push_back(object_at);
+    object_at += up_to_page(object.size());
+  }
+
+  process_->map_area(work_.start);
+  remote_.emplace(process_->area(), work_.start, image_.pid);
+  remote_->report_with(choose_report_signal(image_));
+  calls_.emplace(*remote_, process_->leader(),
+                 CallList{remote_->data_begin(), kLeaderBytes, kLeaderCalls});
+
+  // For a moment the process has descriptors beyond its own; its limits are set last.
+  auto open_files = sys::resource_limit(process_->pid(), RLIMIT_NOFILE);
+  open_files.soft = open_files.hard;
+  sys::set_resource_limit(process_->pid(), RLIMIT_NOFILE, open_files);
+  for (std::size_t sent = 0; sent < plan_->to_send().size(); sent += sys::kMaxSentDescriptors)
+    sys::send_descriptors(process_->socket(),
+                          std::span{plan_->to_send()}.subspan(
+                              sent, std::min(sys::kMaxSentDescriptors, plan_->to_send().size() - sent)));
+  plan_->receive(StubProcess::kSocket, *calls_);
+  if (init_)
+    calls_->call("enter the mount namespace", SYS_setns,
+                 {number(plan_->slot_of_file(mount_namespace_)), CLONE_NEWNS});
+  clear_address_space(process_->mappings(), work_, *calls_);
+  rebuild_mappings(
+      image, process_->mappings(), work_,
+      [&](const state::Mapping& mapping) { return mapped_file_slot(mapping); }, *calls_);
+  rebuild_bounds(image, plan_->slot_of_file(executable_), *calls_);
+  calls_->run();
+  memory_.emplace(process_->pid());
+}
+
+// ---- contents -----------------------------------------------------------------------------------
+
+std::vector<FillRange> ProcessRebuild::plan_fill(
+    const std::vector<PageRun>& runs, std::vector<const state::Mapping*>& registered) const {
+  // Below this many pages of a mapping, registering it costs more than writing them.
+  constexpr std::uint64_t kWorthRegistering = 16;
+  std::vector<FillRange> ranges;
+  const auto& mappings = image_.address_space->mappings;
+  auto mapping = mappings.begin();
+  std::uint64_t first_page = 0;
+  std::size_t begin_of_mapping = 0;  // first range of the current mapping
+  std::uint64_t pages_of_mapping = 0;
+
+  const auto end_mapping = [&] {
+    if (pages_of_mapping >= kWorthRegistering && mapping->kind() == MappingKind::anonymous &&
+        !has(*mapping, MappingFlag::huge_pages)) {
+      registered.push_back(&*mapping);
+      for (std::size_t i = begin_of_mapping; i < ranges.size(); ++i)
+        ranges[i].how = FillRange::How::missing;
+    }
+    begin_of_mapping = ranges.size();
+    pages_of_mapping = 0;
+  };
+
+  for (const PageRun& run : runs) {
+    std::uint64_t address = run.address;
+    while (address < run.end()) {
+      while (mapping->end() <= address) {
+        end_mapping();
+        ++mapping;
+        ICECORE_CHECK(mapping != mappings.end());
+      }
+      const std::uint64_t pages = (std::min(run.end(), mapping->end()) - address) / kPage;
+      if (mapping->kind() != MappingKind::vdso) {
+        const bool shared = mapping->kind() == MappingKind::shared_anonymous;
+        ranges.push_back({.first_page = first_page,
+                          .pages = pages,
+                          .address = shared ? work_.shared_objects[mapping->object()] +
+                                                  mapping->offset() + (address - mapping->start())
+                                            : address,
+                          .how = FillRange::How::write});
+        pages_of_mapping += pages;
+      }
+      first_page += pages;
+      address += pages * kPage;
+    }
+  }
+  if (mapping != mappings.end()) end_mapping();
+  return ranges;
+}
+
+std::uint64_t ProcessRebuild::fill_memory(const PageStore& store, const ProgressCallback& progress,
+                                          const std::stop_token& stop) {
+  std::vector<const state::Mapping*> registered;
+  const auto runs = store.runs();
+  const std::vector<FillRange> ranges = plan_fill({runs.begin(), runs.end()}, registered);
+  if (registered.empty()) return fill_pages(store, ranges, *memory_, nullptr, progress, stop);
+
+  CallList& list = calls_->room(1, 0);
+  const std::size_t made = list.call("make a userfaultfd", SYS_userfaultfd, {O_CLOEXEC});
+  const auto theirs = static_cast<int>(calls_->run_for(made));
+  const sys::Userfaultfd missing{sys::copy_descriptor(process_->pidfd(), theirs)};
+  for (const auto* mapping : registered) missing.register_missing(mapping->start(), mapping->end());
+  const std::uint64_t bytes = fill_pages(store, ranges, *memory_, &missing, progress, stop);
+  for (const auto* mapping : registered) missing.unregister(mapping->start(), mapping->end());
+  calls_->call("close the userfaultfd", SYS_close, {number(theirs)});
+  return bytes;
+}
+
+// ---- everything else ----------------------------------------------------------------------------
+
+void ProcessRebuild::set_attributes() {
+  rebuild_attributes(image_, plan_->slot_of_file(working_directory_), *calls_);
+  calls_->run();
+  CallList& list = calls_->room(64, 64 * 48);
+  rebuild_signal_actions(*image_.signals, list);
+  plan_->place(*calls_);
+  calls_->run();
+}
+
+/// Ids of the threads as we see them, in the order of the image.
+std::vector<pid_t> ProcessRebuild::thread_ids() const {
+  std::vector<pid_t> ids;
+  if (!init_) {
+    for (const auto& thread : image_.threads) ids.push_back(thread->tid);
+    return ids;
+  }
+  std::map<pid_t, pid_t> outer;
+  for (const pid_t tid : sys::list_threads(process_->pid()))
+    if (const auto status = sys::Status::read(tid))
+      outer[static_cast<pid_t>(status->numbers("NSpid").back())] = tid;
+  for (const auto& thread : image_.threads) ids.push_back(outer[thread->tid]);
+  return ids;
+}
+
+void ProcessRebuild::make_threads() {
+  constexpr std::size_t kBytesAThread = 160;
+  for (std::size_t i = 1; i < image_.threads.size(); ++i) {
+    CallList& list = calls_->room(1, kBytesAThread);
+    rebuild_clone(*image_.threads[i], list);
+  }
+  calls_->run();
+  const std::vector<pid_t> ids = thread_ids();
+  process_->threads().reserve(ids.size());
+  for (std::size_t i = 1; i < ids.size(); ++i) process_->adopt(ids[i], image_.threads[i]->tid);
+
+  std::vector<CallList> lists;
+  std::vector<RemoteSyscalls::Job> jobs;
+  lists.reserve(ids.size());
+  std::uint64_t cell = remote_->data_begin() + kLeaderBytes;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const state::ThreadT& thread = *image_.threads[i];
+    const std::size_t bytes = (rebuild_thread_bytes(thread) + 63) / 64 * 64;
+    lists.emplace_back(cell, bytes, rebuild_thread_call_count(thread));
+    rebuild_thread_calls(thread, image_.pid, lists.back());
+    jobs.push_back({&process_->threads()[i], &lists.back(), uses_tile_data(thread)});
+    cell += bytes;
+  }
+  remote_->run(jobs);
+  for (std::size_t i = 0; i < ids.size(); ++i) rebuild_thread_attributes(*image_.threads[i], ids[i]);
+
+  CallList& list = calls_->room(image_.signals->pending.size() / 128,
+                                image_.signals->pending.size() * 2);
+  rebuild_pending_signals(image_.signals->pending, false, image_.pid, image_.pid, list);
+  calls_->run();
+}
+
+void ProcessRebuild::rebuild_timeouts() {
+  // The kernel restarts these by itself only for the thread that was interrupted in them.
+  constexpr long kRestartBlock = -516;
+  constexpr long kRestartNoHand = -514;
+  for (std::size_t i = 0; i < image_.threads.size(); ++i) {
+    const state::ThreadT& thread = *image_.threads[i];
+    registers_.push_back(registers_of(thread));
+    sys::Registers& registers = registers_.back();
+    if (static_cast<long>(registers.rax) != kRestartBlock) continue;
+    if (thread.timeout_left_ns < 0) {
+      // It waits forever, or until a point in time: the same call again does the same.
+      registers.rax = static_cast<unsigned long long>(kRestartNoHand);
+      continue;
+    }
+    const std::chrono::nanoseconds left{thread.timeout_left_ns};
+    const TimeoutScratch scratch{.syscall_instruction = remote_->syscall_instruction(),
+                                 .timespec = remote_->data_begin()};
+    const std::array<std::int64_t, 2> timespec{left.count() / 1'000'000'000,
+                                               left.count() % 1'000'000'000};
+    std::memcpy(process_->area().data() + kPage, timespec.data(), sizeof timespec);
+    registers = rebuild_timeout(process_->threads()[i], registers, left, scratch);
+  }
+}
+
+void ProcessRebuild::set_registers() {
+  rebuild_timeouts();
+  rebuild_limits(image_, process_->pid());
+  const std::size_t xstate_bytes = sys::xstate(process_->pid()).size();
+  for (std::size_t i = 1; i < image_.threads.size(); ++i)
+    rebuild_registers(*image_.threads[i], registers_[i], process_->threads()[i].tid(), xstate_bytes);
+
+  // The leader's last act is to unmap the code it runs.
+  Tracee& leader = process_->leader();
+  single_syscall(leader, remote_->syscall_instruction(), SYS_close, {number(plan_->socket_slot())});
+  single_syscall(leader, remote_->syscall_instruction(), SYS_munmap,
+                 {work_.start, work_.end - work_.start});
+  stop_before_user_code(leader);
+  rebuild_registers(*image_.threads[0], registers_[0], leader.tid(), xstate_bytes);
+}
+
+/// The init goes its own way: it ends when the process and all its orphans have.
+sys::Fd ProcessRebuild::release_init() {
+  const int pidfd = process_->pidfd().get();
+  sys::send_descriptors(init_->socket(), {&pidfd, 1});
+  Tracee& leader = init_->leader();
+  {
+    RemoteSyscalls remote{init_->area(), init_area_, 1};
+    CallStream calls{remote, leader, CallList{remote.data_begin(), kInitListBytes, 64}};
+    receive_descriptors(StubProcess::kSocket, 1, calls);  // as 0: all below the socket but 3 is free
+    calls.call("close descriptors", SYS_close_range, {1, ~0U, 0});
+    calls.run();
+  }
+  single_syscall(leader, init_->syscall_instruction(), SYS_munmap, {init_area_, kInitBytes});
+  sys::Registers registers = leader.registers();
+  registers.rip = init_->init_code();
+  registers.rbx = 0;
+  registers.orig_rax = ~0ULL;
+  sys::set_registers(leader.tid(), registers);
+  return init_->let_run();
+}
+
+ProcessRebuild::Running ProcessRebuild::let_run() {
+  Running running{.pid = process_->pid(), .pidfd = {}};
+  if (init_) {
+    running.init = init_->pid();
+    running.init_pidfd = release_init();
+  }
+  running.pidfd = process_->let_run();
+  return running;
+}
+
+void check_process(const state::ProcessT& image, const RestoreOptions& options, Refusals& refusals) {
+  for (const auto& file : image.files)
+    if (const std::string reason = difference(*file); !reason.empty())
+      refusals.add("file {}: {}", file->path, reason);
+  check_descriptors(image, options, refusals);
+  refuse_lacking_rights(image, refusals);
+}
+
+std::vector<pid_t> ids_in_use(const state::ProcessT& image) {
+  std::vector<pid_t> taken;
+  for (const auto& thread : image.threads)
+    if (sys::pid_in_use(thread->tid)) taken.push_back(thread->tid);
+  return taken;
+}
+
+}  // namespace icecore

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// A process from its image: the steps, in the order in which lib/restore.cpp takes them.
+
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "icecore/restore.hpp"
+#include "image/state_generated.h"
+#include "memory/page_filler.hpp"
+#include "state/address_space.hpp"
+#include "state/descriptors/descriptors.hpp"
+#include "sys/userfaultfd.hpp"
+#include "tracee/call_stream.hpp"
+#include "tracee/stub_process.hpp"
+
+namespace icecore {
+
+/// A process under construction.  Destroying it kills what there is of it, until let_run().
+class ProcessRebuild {
+ public:
+  /// Opens every file that will be needed, and starts the process with its pid, or its whole new pid
+  /// namespace.  Throws with errno EEXIST when the pid is taken.
+  ProcessRebuild(const state::ProcessT& image, const RestoreOptions& options, bool in_namespace);
+
+  /// An address space with every mapping at its place, empty, and every file passed over.
+  void make_address_space();
+
+  /// The contents.  Returns the number of bytes.
+  std::uint64_t fill_memory(const PageStore& store, const ProgressCallback& progress,
+                            const std::stop_token& stop);
+
+  /// Descriptors at their numbers, working directory, limits, signal actions …
+  void set_attributes();
+
+  /// Every thread with its id, stopped, and everything that it sets for itself.
+  void make_threads();
+
+  /// Takes out the last of what is ours and gives every thread its registers.
+  void set_registers();
+
+  struct Running {
+    pid_t pid;
+    sys::Fd pidfd;
+    pid_t init = 0;  ///< of the pid namespace; our child too
+    sys::Fd init_pidfd = {};
+  };
+  /// The process runs.
+  Running let_run();
+
+ private:
+  void start_namespace();
+  sys::Fd release_init();
+  void open_files();
+  int mapped_file_slot(const state::Mapping& mapping) const;
+  std::vector<FillRange> plan_fill(const std::vector<PageRun>& runs,
+                                   std::vector<const state::Mapping*>& registered) const;
+  std::vector<pid_t> thread_ids() const;
+  void rebuild_timeouts();
+
+  const state::ProcessT& image_;
+  const RestoreOptions& options_;
+  std::optional<StubProcess> init_;
+  std::uint64_t init_area_ = 0;
+  std::string root_;  // stands before every path
+
+  // Our own copies of what is passed to the process.
+  std::vector<sys::Fd> descriptions_;
+  std::vector<sys::Fd> files_;
+  struct MappedFile {
+    std::int32_t file;
+    bool writable;
+    std::size_t index;  // in files_
+  };
+  std::vector<MappedFile> mapped_files_;
+  std::size_t executable_ = 0;         // in files_
+  std::size_t working_directory_ = 0;  // in files_
+  std::size_t mount_namespace_ = 0;    // in files_, with init_
+  std::optional<DescriptorPlan> plan_;
+
+  std::optional<StubProcess> process_;
+  Workplace work_;
+  std::optional<RemoteSyscalls> remote_;
+  std::optional<CallStream> calls_;
+  std::optional<sys::RemoteMemory> memory_;
+  std::vector<sys::Registers> registers_;  // what each thread runs on with
+};
+
+/// Reasons why a rebuild would fail, found without changing anything.
+void check_process(const state::ProcessT& image, const RestoreOptions& options, Refusals& refusals);
+
+/// Ids of the image that are taken here.
+std::vector<pid_t> ids_in_use(const state::ProcessT& image);
+
+}  // namespace icecore

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "state/threads.hpp"
+
+#include <linux/rseq.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace icecore {
+namespace {
+
+#ifndef PR_GET_TID_ADDRESS
+constexpr int PR_GET_TID_ADDRESS = 40;
+#endif
+
+constexpr std::size_t kXsaveHeader = 512;  // xstate_bv is its first word
+constexpr int kTileData = 18;              // XSAVE component of AMX tiles
+
+struct AlternateStack {
+  std::uint64_t address;
+  std::int32_t flags;
+  std::int32_t pad;
+  std::uint64_t size;
+};
+static_assert(sizeof(AlternateStack) == sizeof(stack_t));
+
+template <class Value>
+std::vector<std::uint8_t> as_bytes(const Value& value) {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(&value);
+  return {bytes, bytes + sizeof value};
+}
+
+/// The XSAVE area without the zeros behind its last used component.
+std::vector<std::uint8_t> trimmed(std::vector<std::uint8_t> xstate) {
+  constexpr std::size_t kLeast = 576;  // legacy area and header
+  const auto last = std::find_if(xstate.rbegin(), xstate.rend(), [](auto byte) { return byte != 0; });
+  const auto used = static_cast<std::size_t>(xstate.rend() - last);
+  xstate.resize(std::max(kLeast, (used + 63) / 64 * 64));
+  return xstate;
+}
+
+std::uint64_t xsave_components(std::span<const std::uint8_t> xstate) {
+  std::uint64_t components = 0;
+  std::memcpy(&components, xstate.data() + kXsaveHeader, sizeof components);
+  return components;
+}
+
+/// A thread inside a restartable sequence goes on at its abort handler, as after any preemption.
+/// The kernel does that for the live thread, but forgets the sequence when rseq is registered anew.
+void abort_restartable_sequence(sys::Registers& registers, const sys::Rseq& rseq,
+                                const sys::RemoteMemory& memory) {
+  if (rseq.address == 0) return;
+  std::uint64_t descriptor = 0;
+  const auto field = std::as_writable_bytes(std::span{&descriptor, 1});
+  if (!memory.try_read(rseq.address + offsetof(struct ::rseq, rseq_cs), field) || descriptor == 0)
+    return;
+  struct ::rseq_cs sequence {};
+  if (!memory.try_read(descriptor, std::as_writable_bytes(std::span{&sequence, 1}))) return;
+  if (registers.rip - sequence.start_ip < sequence.post_commit_offset)
+    registers.rip = sequence.abort_ip;
+}
+
+std::vector<std::uint8_t> pending_of(const Tracee& thread) {
+  std::vector<siginfo_t> pending;
+  if (thread.suspended_signal()) pending.push_back(*thread.suspended_signal());
+  const auto queued = sys::pending_signals(thread.tid(), false);
+  pending.insert(pending.end(), queued.begin(), queued.end());
+  return pack_siginfos(pending);
+}
+
+void refuse_what_is_not_kept(Capture& capture, const Tracee& thread, unsigned policy) {
+  const pid_t tid = thread.tid();
+  Refusals& refusals = capture.refusals;
+  if (policy != SCHED_OTHER)
+    refusals.add("thread {}: scheduling policy {}: only the default policy can be kept", tid, policy);
+  if (sys::syscall_user_dispatch(tid).enabled)
+    refusals.add("thread {}: syscall user dispatch: cannot be kept", tid);
+  if (sys::uses_debug_registers(tid))
+    refusals.add("thread {}: hardware breakpoints are set: cannot be kept", tid);
+  // Segments of its own in the GDT or LDT; 0x33 and 0x2b are those of every 64-bit program.
+  const sys::Registers& r = thread.registers();
+  if (r.cs != 0x33 || r.ss != 0x2b)
+    refusals.add("thread {}: runs 32-bit code (cs {:#x}): cannot be kept", tid, r.cs);
+}
+
+}  // namespace
+
+ThreadQuestions::ThreadQuestions(CallList& list)
+    : alternate_stack_(list.reserve(sizeof(AlternateStack))), tid_address_(list.reserve(8)) {
+  list.call("read the alternate signal stack", SYS_sigaltstack, {0, alternate_stack_});
+  list.call("read the clear_child_tid address", SYS_prctl, {PR_GET_TID_ADDRESS, tid_address_});
+}
+
+std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
+                                               const ThreadQuestions& questions,
+                                               const CallList& answers,
+                                               const SleepObserver& sleeps) {
+  const pid_t tid = thread.tid();
+  auto state = std::make_unique<state::ThreadT>();
+  state->tid = thread.inner_tid();
+  state->name = sys::read_file(fmt::format("/proc/{}/task/{}/comm", capture.pid, tid));
+  if (!state->name.empty()) state->name.pop_back();  // newline
+
+  const sys::Rseq rseq = sys::rseq(tid);
+  sys::Registers registers = thread.registers();
+  abort_restartable_sequence(registers, rseq, capture.memory);
+  state->registers = as_bytes(registers);
+  state->xstate = trimmed(sys::xstate(tid));
+  state->signal_mask = thread.signal_mask();
+  state->pending = pending_of(thread);
+  if (const auto left = sleeps.time_left(thread, capture.memory)) state->timeout_left_ns = left->count();
+
+  const auto stack = answers.value<AlternateStack>(questions.alternate_stack_);
+  state->alt_stack_address = stack.address;
+  state->alt_stack_size = stack.size;
+  state->alt_stack_flags = stack.flags & ~SS_ONSTACK;
+  state->clear_child_tid = answers.value<std::uint64_t>(questions.tid_address_);
+  state->rseq_address = rseq.address;
+  state->rseq_size = rseq.size;
+  state->rseq_signature = rseq.signature;
+  const sys::RobustList robust = sys::robust_list(tid);
+  state->robust_list = robust.head;
+  state->robust_list_size = robust.size;
+
+  const sys::Scheduling scheduling = sys::scheduling(tid);
+  state->nice = scheduling.nice;
+  state->affinity = sys::affinity(tid);
+  refuse_what_is_not_kept(capture, thread, scheduling.policy);
+  return state;
+}
+
+void rebuild_clone(const state::ThreadT& thread, CallList& list) {
+  const std::uint64_t tid = list.put_value(thread.tid);
+  struct ::clone_args arguments {};
+  arguments.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                    CLONE_SYSVSEM | CLONE_PTRACE;
+  arguments.set_tid = tid;
+  arguments.set_tid_size = 1;
+  list.call("make a thread", SYS_clone3, {list.put_value(arguments), sizeof arguments});
+}
+
+std::size_t rebuild_thread_call_count(const state::ThreadT& thread) {
+  return 5 + thread.pending.size() / sizeof(siginfo_t);
+}
+
+std::size_t rebuild_thread_bytes(const state::ThreadT& thread) {
+  // Context, calls, alternate stack and name, siginfos with their alignment.
+  return 256 + rebuild_thread_call_count(thread) * sizeof(RemoteCall) + 192 + thread.pending.size();
+}
+
+void rebuild_thread_calls(const state::ThreadT& thread, pid_t pid, CallList& list) {
+  const AlternateStack stack{.address = thread.alt_stack_address,
+                             .flags = thread.alt_stack_flags,
+                             .pad = 0,
+                             .size = thread.alt_stack_size};
+  list.call("set the alternate signal stack", SYS_sigaltstack, {list.put_value(stack), 0});
+  list.call("name a thread", SYS_prctl, {PR_SET_NAME, list.put_string(thread.name)});
+  list.call("set clear_child_tid", SYS_set_tid_address, {thread.clear_child_tid});
+  if (thread.robust_list != 0)
+    list.call("set the robust list", SYS_set_robust_list,
+              {thread.robust_list, thread.robust_list_size});
+  if (thread.rseq_address != 0)
+    list.call("register rseq", SYS_rseq,
+              {thread.rseq_address, thread.rseq_size, 0, thread.rseq_signature});
+  rebuild_pending_signals(thread.pending, true, pid, thread.tid, list);
+}
+
+void rebuild_thread_attributes(const state::ThreadT& thread, pid_t tid) {
+  if (sys::scheduling(tid).nice != thread.nice) sys::set_nice(tid, thread.nice);
+  if (sys::affinity(tid) != thread.affinity) sys::set_affinity(tid, thread.affinity);
+}
+
+sys::Registers registers_of(const state::ThreadT& thread) {
+  sys::Registers registers;
+  static_assert(sizeof registers == 216);
+  std::memcpy(&registers, thread.registers.data(), sizeof registers);
+  return registers;
+}
+
+bool uses_tile_data(const state::ThreadT& thread) {
+  return (xsave_components(thread.xstate) >> kTileData & 1) != 0;
+}
+
+void rebuild_registers(const state::ThreadT& thread, const sys::Registers& registers, pid_t tid,
+                       std::size_t xstate_bytes) {
+  std::vector<std::uint8_t> xstate = thread.xstate;
+  xstate.resize(xstate_bytes);
+  sys::set_xstate(tid, xstate);
+  sys::set_registers(tid, registers);
+  sys::set_signal_mask(tid, thread.signal_mask);
+}
+
+}  // namespace icecore

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/files.hpp"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
+#include "sys/call.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore::sys {
+
+std::optional<FileStatus> try_status(const std::string& path) {
+  FileStatus status{};
+  if (::stat(path.c_str(), &status) == 0) return status;
+  if (errno == ENOENT || errno == ENOTDIR || errno == ESRCH || errno == ELOOP) return std::nullopt;
+  throw_errno(errno, fmt::format("look at {}", path));
+}
+
+FileStatus status(const std::string& path) {
+  FileStatus status{};
+  checked([&] { return ::stat(path.c_str(), &status); }, "look at {}", path);
+  return status;
+}
+
+FileStatus status(const Fd& file) {
+  FileStatus status{};
+  checked([&] { return ::fstat(file.get(), &status); }, "look at descriptor {}", file.get());
+  return status;
+}
+
+Fd open_file(const std::string& path, int flags) {
+  return Fd{checked([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY); }, "open {}",
+                    path)};
+}
+
+std::optional<Fd> try_open_file(const std::string& path, int flags) {
+  Fd file{::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY)};
+  if (file) return file;
+  return std::nullopt;
+}
+
+std::uint64_t position(const Fd& file) {
+  return static_cast<std::uint64_t>(checked([&] { return ::lseek(file.get(), 0, SEEK_CUR); },
+                                            "read position of descriptor {}", file.get()));
+}
+
+void set_position(const Fd& file, std::uint64_t position) {
+  checked([&] { return ::lseek(file.get(), static_cast<off_t>(position), SEEK_SET); },
+          "set position of descriptor {}", file.get());
+}
+
+int status_flags(const Fd& file) {
+  return checked([&] { return ::fcntl(file.get(), F_GETFL); }, "read flags of descriptor {}",
+                 file.get());
+}
+
+void set_status_flags(const Fd& file, int flags) {
+  checked([&] { return ::fcntl(file.get(), F_SETFL, flags); }, "set flags of descriptor {}",
+          file.get());
+}
+
+Fd duplicate(int number) {
+  return Fd{checked([&] { return ::fcntl(number, F_DUPFD_CLOEXEC, 3); }, "duplicate descriptor {}",
+                    number)};
+}
+
+bool is_open(int number) { return ::fcntl(number, F_GETFD) >= 0; }
+
+DescriptorInfo::DescriptorInfo(pid_t pid, int number)
+    : text_(try_read_file(fmt::format("/proc/{}/fdinfo/{}", pid, number)).value_or("")) {}
+
+std::optional<std::string> DescriptorInfo::field(const std::string& name) const {
+  const std::string key = name + ":";
+  std::size_t at = 0;
+  while (at < text_.size() && text_.compare(at, key.size(), key) != 0)
+    at = std::min(text_.find('\n', at), text_.size() - 1) + 1;
+  if (at >= text_.size()) return std::nullopt;
+  const std::size_t value = text_.find_first_not_of(" \t", at + key.size());
+  if (value == std::string::npos) return "";
+  return text_.substr(value, text_.find('\n', value) - value);
+}
+
+bool DescriptorInfo::close_on_exec() const {
+  const auto flags = field("flags");
+  return flags && (std::strtoul(flags->c_str(), nullptr, 8) & O_CLOEXEC) != 0;
+}
+
+int signal_owner(const Fd& file) {
+  ::f_owner_ex owner{};
+  if (::fcntl(file.get(), F_GETOWN_EX, &owner) != 0) return 0;
+  return owner.pid;
+}
+
+int owner_signal(const Fd& file) { return std::max(0, ::fcntl(file.get(), F_GETSIG)); }
+
+bool other_end_closed(const Fd& pipe) {
+  ::pollfd ask{pipe.get(), POLLIN | POLLOUT, 0};
+  ::poll(&ask, 1, 0);
+  return (ask.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file, std::uint64_t start,
+                                                                 std::uint64_t end) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  while (start < end) {
+    const off_t data = ::lseek(file.get(), static_cast<off_t>(start), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) break;  // nothing but a hole up to the end of the file
+    if (data < 0) throw_errno(errno, "find data in shared memory");
+    if (static_cast<std::uint64_t>(data) >= end) break;
+    const off_t hole = checked([&] { return ::lseek(file.get(), data, SEEK_HOLE); },
+                               "find the end of data in shared memory");
+    ranges.emplace_back(data, std::min(static_cast<std::uint64_t>(hole), end));
+    start = ranges.back().second;
+  }
+  return ranges;
+}
+
+Pipe make_pipe() {
+  std::array<int, 2> ends{};
+  checked([&] { return ::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK); }, "make a pipe");
+  return {Fd{ends[0]}, Fd{ends[1]}};
+}
+
+std::uint32_t pipe_capacity(const Fd& pipe) {
+  return static_cast<std::uint32_t>(
+      checked([&] { return ::fcntl(pipe.get(), F_GETPIPE_SZ); }, "read the capacity of a pipe"));
+}
+
+void set_pipe_capacity(const Fd& pipe, std::uint32_t bytes) {
+  checked([&] { return ::fcntl(pipe.get(), F_SETPIPE_SZ, static_cast<int>(bytes)); },
+          "set the capacity of a pipe to {} bytes", bytes);
+}
+
+std::vector<std::uint8_t> peek_pipe(const Fd& read_end) {
+  const Pipe copy = make_pipe();
+  set_pipe_capacity(copy.write_end, pipe_capacity(read_end));
+  const ssize_t size = ::tee(read_end.get(), copy.write_end.get(), INT32_MAX, SPLICE_F_NONBLOCK);
+  if (size < 0 && errno != EAGAIN) throw_errno(errno, "copy the contents of a pipe");
+  std::vector<std::uint8_t> contents(static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+  std::size_t done = 0;
+  while (done < contents.size())
+    done += static_cast<std::size_t>(checked(
+        [&] {
+          return ::read(copy.read_end.get(), contents.data() + done, contents.size() - done);
+        },
+        "read the contents of a pipe"));
+  return contents;
+}
+
+void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes) {
+  while (!bytes.empty()) {
+    const auto put = checked([&] { return ::write(write_end.get(), bytes.data(), bytes.size()); },
+                             "fill a pipe");
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+}
+
+Fd make_eventfd(std::uint64_t count, bool semaphore) {
+  Fd event{checked([&] { return ::eventfd(0, EFD_CLOEXEC | (semaphore ? EFD_SEMAPHORE : 0)); },
+                   "make an eventfd")};
+  if (count != 0)
+    checked([&] { return ::write(event.get(), &count, sizeof count); }, "set an eventfd to {}", count);
+  return event;
+}
+
+Fd make_memory_file(const char* name) {
+  constexpr unsigned kExecutable = 0x10;  // MFD_EXEC, Linux 6.3
+  int file = ::memfd_create(name, MFD_CLOEXEC | kExecutable);
+  if (file < 0 && errno == EINVAL) file = ::memfd_create(name, MFD_CLOEXEC);
+  if (file < 0 && errno == EACCES)
+    throw Error{Errc::permission,
+                "make an executable file in memory: Permission denied; set the sysctl "
+                "vm.memfd_noexec to 0 or 1",
+                EACCES};
+  if (file < 0) throw_errno(errno, "make a file in memory");
+  return Fd{file};
+}
+
+void resize_file(const Fd& file, std::uint64_t size_bytes) {
+  checked([&] { return ::ftruncate(file.get(), static_cast<off_t>(size_bytes)); },
+          "resize a file to {} bytes", size_bytes);
+}
+
+void write_all(const Fd& file, std::span<const std::byte> bytes, std::uint64_t offset) {
+  while (!bytes.empty()) {
+    const auto put = checked(
+        [&] { return ::pwrite(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)); },
+        "write {} bytes", bytes.size());
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+    offset += static_cast<std::uint64_t>(put);
+  }
+}
+
+bool try_write_file(const std::string& path, const std::string& text) {
+  const Fd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+  return file && ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+SocketPair make_socket_pair() {
+  std::array<int, 2> ends{};
+  checked([&] { return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()); },
+          "make a socket pair");
+  return {Fd{ends[0]}, Fd{ends[1]}};
+}
+
+void send_descriptors(const Fd& socket, std::span<const int> numbers) {
+  std::byte payload{};
+  ::iovec part{&payload, 1};
+  alignas(::cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxSentDescriptors * sizeof(int))> control{};
+  ::msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = CMSG_SPACE(numbers.size_bytes());
+  ::cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(numbers.size_bytes());
+  std::memcpy(CMSG_DATA(header), numbers.data(), numbers.size_bytes());
+  checked([&] { return ::sendmsg(socket.get(), &message, MSG_NOSIGNAL); }, "pass {} descriptors",
+          numbers.size());
+}
+
+}  // namespace icecore::sys

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Files, pipes, eventfds and sockets of our own process, and what fdinfo says of another's.
+//
+// Kernel facts relied on here:
+//  * /proc/PID/map_files/START-END leads to the mapped file itself, also when its path now names
+//    another one.  Needs CAP_CHECKPOINT_RESTORE.
+//  * /proc/PID/fd/N does the same for an open file; opening it makes a new open file description.
+//  * tee(2) copies what is in a pipe without taking it out.
+//  * A pipe whose other end is closed everywhere reports POLLHUP (read end) or POLLERR (write end).
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sys/fd.hpp"
+
+namespace icecore::sys {
+
+using FileStatus = struct ::stat;
+
+std::optional<FileStatus> try_status(const std::string& path);
+FileStatus status(const std::string& path);
+FileStatus status(const Fd& file);
+
+/// Opens with O_CLOEXEC added.
+Fd open_file(const std::string& path, int flags);
+std::optional<Fd> try_open_file(const std::string& path, int flags);
+
+std::uint64_t position(const Fd& file);
+void set_position(const Fd& file, std::uint64_t position);
+
+/// F_GETFL without the bits that only open(2) knows.
+int status_flags(const Fd& file);
+void set_status_flags(const Fd& file, int flags);
+
+/// Another descriptor of ours for the same open file description.
+Fd duplicate(int number);
+
+/// True when our process has descriptor `number` open.
+bool is_open(int number);
+
+/// What /proc/PID/fdinfo/N says: "flags", "eventfd-count" … without leading blanks.
+class DescriptorInfo {
+ public:
+  DescriptorInfo(pid_t pid, int number);
+
+  std::optional<std::string> field(const std::string& name) const;
+  bool close_on_exec() const;
+
+ private:
+  std::string text_;
+};
+
+/// The process or group that gets SIGIO (F_GETOWN), and another signal instead (F_GETSIG); 0: none.
+int signal_owner(const Fd& file);
+int owner_signal(const Fd& file);
+
+/// True when no one holds the other end of a pipe.
+bool other_end_closed(const Fd& pipe);
+
+// ---- contents of shared memory ---------------------------------------------------------------
+
+/// Ranges of a file that hold data (SEEK_DATA, SEEK_HOLE), within [start, end).
+std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file, std::uint64_t start,
+                                                                 std::uint64_t end);
+
+// ---- pipes -----------------------------------------------------------------------------------
+
+struct Pipe {
+  Fd read_end;
+  Fd write_end;
+};
+/// Both ends are non-blocking.
+Pipe make_pipe();
+
+std::uint32_t pipe_capacity(const Fd& pipe);
+void set_pipe_capacity(const Fd& pipe, std::uint32_t bytes);
+
+/// What a pipe holds, left in it.
+std::vector<std::uint8_t> peek_pipe(const Fd& read_end);
+
+/// Puts bytes into a pipe that has room for them.
+void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes);
+
+// ---- others ----------------------------------------------------------------------------------
+
+Fd make_eventfd(std::uint64_t count, bool semaphore);
+
+/// An unnamed file in memory that may be executed and mapped.
+Fd make_memory_file(const char* name);
+void resize_file(const Fd& file, std::uint64_t size_bytes);
+void write_all(const Fd& file, std::span<const std::byte> bytes, std::uint64_t offset);
+
+/// Writes a file of /proc.  False when the kernel does not allow it.
+bool try_write_file(const std::string& path, const std::string& text);
+
+struct SocketPair {
+  Fd ours;
+  Fd theirs;
+};
+/// A pair that keeps messages apart, for passing descriptors.
+SocketPair make_socket_pair();
+
+/// Sends one message of one byte with descriptors, at most kMaxSentDescriptors.
+constexpr std::size_t kMaxSentDescriptors = 253;  // SCM_MAX_FD
+void send_descriptors(const Fd& socket, std::span<const int> numbers);
+
+}  // namespace icecore::sys

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+
+#include "sys/fd.hpp"
+
+namespace icecore::sys {
+
+/// Owns a mapping in our own address space.
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(Mapping&& other) noexcept
+      : address_(std::exchange(other.address_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Mapping& operator=(Mapping&& other) noexcept {
+    std::swap(address_, other.address_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~Mapping();
+
+  /// Fresh private memory, readable and writable.
+  static Mapping anonymous(std::size_t size_bytes);
+
+  /// A shared, writable view of the first `size_bytes` of `file`.
+  static Mapping shared(const Fd& file, std::size_t size_bytes);
+
+  std::byte* data() const noexcept { return address_; }
+  std::size_t size() const noexcept { return size_; }
+  std::span<std::byte> bytes() const noexcept { return {address_, size_}; }
+
+ private:
+  Mapping(std::byte* address, std::size_t size_bytes) : address_(address), size_(size_bytes) {}
+
+  std::byte* address_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace icecore::sys

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// PAGEMAP_SCAN (Linux 6.7): which pages of a range hold something.
+//
+// Kernel facts relied on here:
+//  * It skips holes by whole page tables: 11 µs for an empty TiB, 1.6 to 3 ms for a GiB of present
+//    pages.
+//  * PAGE_IS_FILE is set for pages of files and of shared memory, clear for a private copy of a
+//    file page.  PAGE_IS_PFNZERO marks the shared zero page, which a read of untouched memory maps.
+//  * At most max_pages pages and vec_len regions at a call; walk_end says where it stopped.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "sys/fd.hpp"
+
+namespace icecore::sys {
+
+struct PageRange {
+  std::uint64_t start;
+  std::uint64_t end;
+};
+
+/// The pages of one process.
+class PagemapScan {
+ public:
+  explicit PagemapScan(pid_t pid);
+
+  /// Ranges of private pages in [start, end): present or swapped, neither the zero page nor an
+  /// unmodified page of a file.  Ascending; appended to `ranges`.
+  ///
+  /// Returns the address of the first guard page (MADV_GUARD_INSTALL, Linux 6.13; shown since 6.15),
+  /// or 0.
+  std::uint64_t private_pages(std::uint64_t start, std::uint64_t end,
+                              std::vector<PageRange>& ranges) const;
+
+ private:
+  Fd pagemap_;
+};
+
+}  // namespace icecore::sys

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/proc_maps.hpp"
+
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+
+#include <charconv>
+
+#include "icecore/error.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore::sys {
+namespace {
+
+/// Reads a number and what stands between it and the next one.
+std::uint64_t take_number(std::string_view& line, int base) {
+  std::uint64_t number = 0;
+  const auto end = std::from_chars(line.data(), line.data() + line.size(), number, base).ptr;
+  line.remove_prefix(static_cast<std::size_t>(end - line.data()));
+  if (!line.empty()) line.remove_prefix(1);
+  return number;
+}
+
+std::string unescape(std::string_view name) {
+  std::string plain;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    if (name.substr(i, 4) == "\\012") {
+      plain += '\n';
+      i += 3;
+    } else {
+      plain += name[i];
+    }
+  }
+  return plain;
+}
+
+Vma parse_first_line(std::string_view line) {
+  Vma vma;
+  vma.start = take_number(line, 16);
+  vma.end = take_number(line, 16);
+  if (line.size() < 5) throw Error{Errc::internal, "a line of /proc/PID/maps is too short"};
+  vma.protection = (line[0] == 'r' ? PROT_READ : 0U) | (line[1] == 'w' ? PROT_WRITE : 0U) |
+                   (line[2] == 'x' ? PROT_EXEC : 0U);
+  vma.shared = line[3] == 's';
+  line.remove_prefix(5);
+  vma.offset = take_number(line, 16);
+  const auto major = static_cast<unsigned>(take_number(line, 16));
+  const auto minor = static_cast<unsigned>(take_number(line, 16));
+  vma.device = ::makedev(major, minor);
+  vma.inode = take_number(line, 10);
+  const std::size_t name = line.find_first_not_of(' ');
+  if (name != std::string_view::npos) vma.name = unescape(line.substr(name));
+  return vma;
+}
+
+/// A mapping's own line begins with a lower-case hexadecimal digit, the lines about it with a
+/// capital letter.
+bool starts_mapping(std::string_view line) {
+  return !line.empty() && ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f'));
+}
+
+}  // namespace
+
+std::vector<Vma> parse_maps(std::string_view text) {
+  constexpr std::string_view kFlags = "VmFlags: ";
+  std::vector<Vma> vmas;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (starts_mapping(line))
+      vmas.push_back(parse_first_line(line));
+    else if (line.starts_with(kFlags) && !vmas.empty())
+      vmas.back().flags = line.substr(kFlags.size());
+  }
+  return vmas;
+}
+
+std::vector<Vma> read_smaps(pid_t pid) {
+  return parse_maps(read_file("/proc/" + std::to_string(pid) + "/smaps"));
+}
+
+}  // namespace icecore::sys

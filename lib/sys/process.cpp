@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/process.hpp"
+
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "sys/call.hpp"
+
+namespace icecore::sys {
+
+bool send_signal(pid_t pid, int signal) {
+  if (::kill(pid, signal) == 0) return true;
+  if (errno == ESRCH) return false;
+  throw_errno(errno, fmt::format("send signal {} to process {}", signal, pid));
+}
+
+bool send_signal(const Fd& pidfd, int signal) {
+  if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) == 0) return true;
+  if (errno == ESRCH) return false;
+  throw_errno(errno, fmt::format("send signal {}", signal));
+}
+
+int wait_child(pid_t pid) {
+  int status = 0;
+  checked([&] { return ::waitpid(pid, &status, 0); }, "wait for process {}", pid);
+  return status;
+}
+
+void yield() noexcept { ::sched_yield(); }
+
+void pause_for(std::chrono::microseconds duration) noexcept {
+  const timespec time{.tv_sec = duration.count() / 1'000'000,
+                      .tv_nsec = duration.count() % 1'000'000 * 1000};
+  ::nanosleep(&time, nullptr);
+}
+
+Fd open_process(pid_t pid) {
+  return Fd{static_cast<int>(
+      checked([&] { return ::syscall(SYS_pidfd_open, pid, 0); }, "open process {}", pid))};
+}
+
+Fd copy_descriptor(const Fd& pidfd, int number) {
+  return Fd{static_cast<int>(
+      checked([&] { return ::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0); },
+              "copy descriptor {} of the process", number))};
+}
+
+int compare_descriptors(pid_t pid, int a, int b) {
+  const long order = checked([&] { return ::syscall(SYS_kcmp, pid, pid, KCMP_FILE, a, b); },
+                             "compare descriptors {} and {} of process {}", a, b, pid);
+  return order == 0 ? 0 : order == 1 ? -1 : 1;
+}
+
+ResourceLimit resource_limit(pid_t pid, int resource) {
+  ::rlimit64 limit{};
+  checked([&] { return ::prlimit64(pid, static_cast<__rlimit_resource>(resource), nullptr, &limit); },
+          "read resource limit {} of process {}", resource, pid);
+  return {limit.rlim_cur, limit.rlim_max};
+}
+
+void set_resource_limit(pid_t pid, int resource, const ResourceLimit& limit) {
+  const ::rlimit64 wanted{limit.soft, limit.hard};
+  checked([&] { return ::prlimit64(pid, static_cast<__rlimit_resource>(resource), &wanted, nullptr); },
+          "set resource limit {} of process {}", resource, pid);
+}
+
+std::vector<std::uint64_t> affinity(pid_t tid) {
+  std::vector<std::uint64_t> mask(1024);
+  const long bytes = checked(
+      [&] { return ::syscall(SYS_sched_getaffinity, tid, mask.size() * 8, mask.data()); },
+      "read CPU affinity of thread {}", tid);
+  mask.resize(static_cast<std::size_t>(bytes) / 8);
+  return mask;
+}
+
+void set_affinity(pid_t tid, std::span<const std::uint64_t> mask) {
+  checked([&] { return ::syscall(SYS_sched_setaffinity, tid, mask.size_bytes(), mask.data()); },
+          "set CPU affinity of thread {}", tid);
+}
+
+Scheduling scheduling(pid_t tid) {
+  struct Attributes {
+    std::uint32_t size, policy;
+    std::uint64_t flags;
+    std::int32_t nice;
+    std::uint32_t priority;
+    std::uint64_t runtime, deadline, period;
+  } attributes{};
+  checked([&] { return ::syscall(SYS_sched_getattr, tid, &attributes, sizeof attributes, 0); },
+          "read scheduling of thread {}", tid);
+  return {attributes.policy, attributes.nice};
+}
+
+void set_nice(pid_t tid, int nice) {
+  checked([&] { return ::setpriority(PRIO_PROCESS, static_cast<id_t>(tid), nice); },
+          "set nice value of thread {}", tid);
+}
+
+SignalsBlocked::SignalsBlocked() {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before_);
+}
+
+SignalsBlocked::~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+pid_t current_process() noexcept { return ::getpid(); }
+
+bool pid_in_use(pid_t pid) {
+  if (::kill(pid, 0) == 0 || errno == EPERM) return true;
+  return ::kill(-pid, 0) == 0 || errno == EPERM;
+}
+
+void check_may_trace(pid_t pid) {
+  // Opening it asks for the same right as PTRACE_ATTACH does.
+  if (const Fd memory{::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDONLY | O_CLOEXEC)}) return;
+  const int err = errno;
+  throw Error{Errc::permission,
+              fmt::format("process {}: not permitted to trace it: run icecore as root, or as its "
+                          "user with CAP_SYS_PTRACE and CAP_CHECKPOINT_RESTORE",
+                          pid),
+              err};
+}
+
+std::string kernel_release() {
+  ::utsname names{};
+  checked([&] { return ::uname(&names); }, "read the kernel's name");
+  return names.release;
+}
+
+}  // namespace icecore::sys

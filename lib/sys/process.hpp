@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Processes and their descriptors from outside: clone3(2), pidfd_open(2), pidfd_getfd(2), kcmp(2),
+// kill(2), prlimit(2) and so on.
+//
+// Kernel facts relied on here:
+//  * clone3 with set_tid needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the pid namespace; a tid
+//    in use is EEXIST.  A tid counts as in use as long as it names a process group or a session.
+//  * setns(CLONE_NEWPID) and clone's parent are of the calling *thread*: children made afterwards
+//    by that thread live in the namespace and are still our children.
+//  * setns(CLONE_NEWNS) wants a thread that shares its fs (cwd, umask) with no other.
+//  * kcmp orders open file descriptions by an obfuscated address: 0 equal, 1 less, 2 greater.
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sys/fd.hpp"
+
+namespace icecore::sys {
+
+/// Sends a signal.  False when there is no such process.
+bool send_signal(pid_t pid, int signal);
+bool send_signal(const Fd& pidfd, int signal);
+
+/// Waits for a child to end and reaps it; its wait status.
+int wait_child(pid_t pid);
+
+/// Lets other threads have the CPU.
+void yield() noexcept;
+void pause_for(std::chrono::microseconds duration) noexcept;
+
+/// Throws Errc::target_gone when there is no such process.
+Fd open_process(pid_t pid);
+
+/// A copy of descriptor `number` of another process: the same open file description.
+Fd copy_descriptor(const Fd& pidfd, int number);
+
+/// Orders the open file descriptions behind two descriptors of a process: <0, 0, >0.
+int compare_descriptors(pid_t pid, int a, int b);
+
+struct ResourceLimit {
+  std::uint64_t soft;
+  std::uint64_t hard;
+};
+constexpr int kResourceLimits = 16;
+ResourceLimit resource_limit(pid_t pid, int resource);
+void set_resource_limit(pid_t pid, int resource, const ResourceLimit& limit);
+
+/// CPUs that the thread may run on, 64 to a word.
+std::vector<std::uint64_t> affinity(pid_t tid);
+void set_affinity(pid_t tid, std::span<const std::uint64_t> mask);
+
+struct Scheduling {
+  unsigned policy = 0;
+  int nice = 0;
+};
+Scheduling scheduling(pid_t tid);
+void set_nice(pid_t tid, int nice);
+
+/// Blocks every signal for the calling thread for as long as this lives.
+class SignalsBlocked {
+ public:
+  SignalsBlocked();
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+  ~SignalsBlocked();
+
+ private:
+  sigset_t before_;
+};
+
+pid_t current_process() noexcept;
+
+/// True when a process, process group or session of our pid namespace has this id.
+bool pid_in_use(pid_t pid);
+
+/// Throws Errc::permission when we have no right to trace the process.
+void check_may_trace(pid_t pid);
+
+/// The name and version of the running kernel.
+std::string kernel_release();
+
+}  // namespace icecore::sys

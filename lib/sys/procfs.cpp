@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/procfs.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <memory>
+
+#include "sys/call.hpp"
+#include "sys/fd.hpp"
+
+namespace icecore::sys {
+namespace {
+
+std::optional<std::string> read_all(const Fd& file) {
+  std::string text;
+  std::size_t used = 0;
+  for (;;) {
+    text.resize(std::max<std::size_t>(4096, text.size() * 2));
+    while (used < text.size()) {
+      const ssize_t got = ::read(file.get(), text.data() + used, text.size() - used);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return std::nullopt;
+      if (got == 0) {
+        text.resize(used);
+        return text;
+      }
+      used += static_cast<std::size_t>(got);
+    }
+  }
+}
+
+std::vector<int> list_numbers(const std::string& folder) {
+  std::vector<int> numbers;
+  const std::unique_ptr<DIR, int (*)(DIR*)> open{::opendir(folder.c_str()), &::closedir};
+  if (!open) return numbers;
+  while (const dirent* entry = ::readdir(open.get()))
+    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+      numbers.push_back(std::atoi(entry->d_name));
+  return numbers;
+}
+
+std::vector<std::string_view> split(std::string_view text) {
+  std::vector<std::string_view> words;
+  std::size_t at = 0;
+  while ((at = text.find_first_not_of(" \t\n", at)) != std::string_view::npos) {
+    const std::size_t end = std::min(text.find_first_of(" \t\n", at), text.size());
+    words.push_back(text.substr(at, end - at));
+    at = end;
+  }
+  return words;
+}
+
+template <class Number>
+Number parse(std::string_view text, int base = 10) {
+  Number number{};
+  std::from_chars(text.data(), text.data() + text.size(), number, base);
+  return number;
+}
+
+}  // namespace
+
+std::optional<std::string> try_read_file(const std::string& path) {
+  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!file) {
+    if (errno == ENOENT || errno == ESRCH) return std::nullopt;
+    throw_errno(errno, fmt::format("open {}", path));
+  }
+  auto text = read_all(file);
+  if (!text && errno != ESRCH) throw_errno(errno, fmt::format("read {}", path));
+  return text;
+}
+
+std::string read_file(const std::string& path) {
+  if (auto text = try_read_file(path)) return std::move(*text);
+  throw_errno(ENOENT, fmt::format("read {}", path));
+}
+
+std::optional<std::string> try_read_link(const std::string& path) {
+  std::string target(4096, '\0');
+  const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
+  if (size < 0) return std::nullopt;
+  target.resize(static_cast<std::size_t>(size));
+  return target;
+}
+
+std::string read_link(const std::string& path) {
+  if (auto target = try_read_link(path)) return std::move(*target);
+  throw_errno(errno, fmt::format("read link {}", path));
+}
+
+std::vector<pid_t> list_threads(pid_t pid) { return list_numbers(fmt::format("/proc/{}/task", pid)); }
+
+std::vector<int> list_descriptors(pid_t pid) {
+  auto numbers = list_numbers(fmt::format("/proc/{}/fd", pid));
+  std::ranges::sort(numbers);
+  return numbers;
+}
+
+std::vector<pid_t> list_children(pid_t pid) {
+  std::vector<pid_t> children;
+  for (const pid_t tid : list_threads(pid)) {
+    const auto text = try_read_file(fmt::format("/proc/{}/task/{}/children", pid, tid));
+    if (!text) continue;
+    for (const auto word : split(*text)) children.push_back(parse<pid_t>(word));
+  }
+  return children;
+}
+
+std::optional<Status> Status::read(pid_t tid) {
+  const auto text = try_read_file(fmt::format("/proc/{}/status", tid));
+  if (!text || text->empty()) return std::nullopt;
+  Status status;
+  std::string_view rest = *text;
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos) continue;
+    const std::size_t value = line.find_first_not_of(" \t", colon + 1);
+    status.fields_.emplace(line.substr(0, colon),
+                           value == std::string_view::npos ? "" : line.substr(value));
+  }
+  return status;
+}
+
+std::string_view Status::text(std::string_view field) const {
+  const auto at = fields_.find(field);
+  return at == fields_.end() ? std::string_view{} : std::string_view{at->second};
+}
+
+std::uint64_t Status::number(std::string_view field, int base) const {
+  return parse<std::uint64_t>(text(field), base);
+}
+
+std::vector<std::uint64_t> Status::numbers(std::string_view field) const {
+  std::vector<std::uint64_t> numbers;
+  for (const auto word : split(text(field))) numbers.push_back(parse<std::uint64_t>(word));
+  return numbers;
+}
+
+bool is_zombie(pid_t tid) {
+  const auto stat = read_stat(tid);
+  return stat && (stat->state == 'Z' || stat->state == 'X');
+}
+
+std::optional<Stat> read_stat(pid_t tid) {
+  const auto text = try_read_file(fmt::format("/proc/{}/stat", tid));
+  if (!text) return std::nullopt;
+  // The name stands in parentheses and may hold anything, also spaces and parentheses.
+  const std::size_t name_end = text->rfind(')');
+  if (name_end == std::string::npos) return std::nullopt;
+  const auto words = split(std::string_view{*text}.substr(name_end + 1));
+  // proc(5) numbers fields from 1; the state, words[0], is field 3.
+  const auto field = [&](std::size_t number) {
+    return number - 3 < words.size() ? words[number - 3] : std::string_view{};
+  };
+  const auto unsigned_field = [&](std::size_t number) { return parse<std::uint64_t>(field(number)); };
+  return Stat{
+      .state = field(3).empty() ? '?' : field(3)[0],
+      .parent = parse<pid_t>(field(4)),
+      .group = parse<pid_t>(field(5)),
+      .session = parse<pid_t>(field(6)),
+      .flags = unsigned_field(9),
+      .nice = parse<long>(field(19)),
+      .start_time = unsigned_field(22),
+      .start_code = unsigned_field(26),
+      .end_code = unsigned_field(27),
+      .start_stack = unsigned_field(28),
+      .start_data = unsigned_field(45),
+      .end_data = unsigned_field(46),
+      .start_brk = unsigned_field(47),
+      .arg_start = unsigned_field(48),
+      .arg_end = unsigned_field(49),
+      .env_start = unsigned_field(50),
+      .env_end = unsigned_field(51),
+  };
+}
+
+std::optional<SchedulerView> scheduler_view(pid_t tid) {
+  const auto text = try_read_file(fmt::format("/proc/{}/sched", tid));
+  if (!text) return std::nullopt;
+  const auto value = [&](std::string_view name) -> std::string_view {
+    const std::size_t at = text->find(name);
+    const std::size_t colon = at == std::string::npos ? at : text->find(':', at);
+    if (colon == std::string::npos) return {};
+    const auto words = split(std::string_view{*text}.substr(colon + 1, 64));
+    return words.empty() ? std::string_view{} : words[0];
+  };
+  // Milliseconds, with six digits of nanoseconds behind the point.
+  const std::string_view ran = value("se.exec_start");
+  if (ran.empty()) return std::nullopt;
+  const std::size_t point = std::min(ran.find('.'), ran.size() - 1);
+  return SchedulerView{.last_ran_ns = parse<std::int64_t>(ran.substr(0, point)) * 1'000'000 +
+                                      parse<std::int64_t>(ran.substr(point + 1)),
+                       .switches = parse<std::uint64_t>(value("nr_switches"))};
+}
+
+std::optional<std::int64_t> scheduler_clock_ns() {
+  ::sched_yield();  // brings our own exec_start up to date, which else moves with the timer tick
+  const auto view = scheduler_view(::gettid());
+  if (!view) return std::nullopt;
+  return view->last_ran_ns;
+}
+
+std::optional<SleepingCall> sleeping_call(pid_t tid) {
+  const auto text = try_read_file(fmt::format("/proc/{}/syscall", tid));
+  if (!text || text->empty() || (*text)[0] < '0' || (*text)[0] > '9') return std::nullopt;
+  const auto words = split(*text);
+  SleepingCall call{.number = parse<long>(words[0])};
+  for (std::size_t i = 0; i < 6 && i + 1 < words.size(); ++i)
+    if (words[i + 1].starts_with("0x"))
+      call.arguments[i] = parse<std::uint64_t>(words[i + 1].substr(2), 16);
+  return call;
+}
+
+}  // namespace icecore::sys

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// proc(5), as icecore uses it, but for the lists of mappings (proc_maps.hpp, pagemap_scan.hpp).
+//
+// Kernel facts relied on here:
+//  * A process that ends while one of its files is read gives ESRCH at the read, or an empty file.
+//  * /proc/TID/… exists for every thread, although readdir of /proc lists leaders only.
+//  * Kernel threads carry PF_KTHREAD in the flags of stat.
+//  * /proc/TID/sched (CONFIG_SCHED_DEBUG) shows when the thread last ran on a clock that all
+//    threads of the machine share; it moves when the thread is woken, as by a freeze.
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace icecore::sys {
+
+/// The whole of a file that has no size, such as those of /proc.  Throws when it cannot be read.
+std::string read_file(const std::string& path);
+
+/// The same; nothing when the file or its process does not exist.
+std::optional<std::string> try_read_file(const std::string& path);
+
+/// Target of a symbolic link; nothing when there is none.
+std::optional<std::string> try_read_link(const std::string& path);
+std::string read_link(const std::string& path);
+
+/// Threads of a process in the kernel's order: the leader first.  Empty when it does not exist.
+std::vector<pid_t> list_threads(pid_t pid);
+
+/// Numbers of the open descriptors of a process, ascending.
+std::vector<int> list_descriptors(pid_t pid);
+
+/// Children of every thread, zombies included.
+std::vector<pid_t> list_children(pid_t pid);
+
+/// /proc/TID/status by field name.
+class Status {
+ public:
+  static std::optional<Status> read(pid_t tid);
+
+  std::string_view text(std::string_view field) const;
+  std::uint64_t number(std::string_view field, int base = 10) const;
+  std::vector<std::uint64_t> numbers(std::string_view field) const;
+  bool has(std::string_view field) const { return fields_.contains(std::string{field}); }
+
+ private:
+  std::map<std::string, std::string, std::less<>> fields_;
+};
+
+/// True when the thread has ended and waits to be reaped.
+bool is_zombie(pid_t tid);
+
+/// The fields of /proc/PID/stat that icecore needs.
+struct Stat {
+  char state = '?';
+  pid_t parent = 0;
+  pid_t group = 0;
+  pid_t session = 0;
+  std::uint64_t flags = 0;
+  long nice = 0;
+  std::uint64_t start_time = 0;
+  std::uint64_t start_code = 0, end_code = 0, start_stack = 0;
+  std::uint64_t start_data = 0, end_data = 0, start_brk = 0;
+  std::uint64_t arg_start = 0, arg_end = 0, env_start = 0, env_end = 0;
+
+  bool kernel_thread() const { return (flags & 0x00200000) != 0; }
+};
+std::optional<Stat> read_stat(pid_t tid);
+
+/// What the scheduler says of a thread.
+struct SchedulerView {
+  std::int64_t last_ran_ns = 0;  ///< on the scheduler's clock
+  std::uint64_t switches = 0;    ///< how often it got and lost a CPU
+};
+/// Nothing when the kernel does not say.
+std::optional<SchedulerView> scheduler_view(pid_t tid);
+
+/// The scheduler's clock now, as precise as SchedulerView::last_ran_ns.
+std::optional<std::int64_t> scheduler_clock_ns();
+
+/// The system call in which a thread sleeps.
+struct SleepingCall {
+  long number = -1;
+  std::array<std::uint64_t, 6> arguments{};
+};
+/// Nothing when it does not sleep in one.
+std::optional<SleepingCall> sleeping_call(pid_t tid);
+
+}  // namespace icecore::sys

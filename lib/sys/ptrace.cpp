@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/ptrace.hpp"
+
+#include <elf.h>
+#include <linux/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstddef>
+
+#include "sys/call.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore::sys {
+namespace {
+
+constexpr int kGetUserDispatch = 0x4211;  // newer than Debian 12's headers
+constexpr std::size_t kXstateLimit = 64 << 10;
+
+long request(int what, pid_t tid, std::uint64_t address, void* data) noexcept {
+  return ::syscall(SYS_ptrace, what, tid, address, data);
+}
+
+Stop decode(int status) {
+  if (!WIFSTOPPED(status)) return {.kind = Stop::Kind::exited, .status = status};
+  const int signal = WSTOPSIG(status);
+  const int event = status >> 16;
+  if (event == PTRACE_EVENT_STOP) return {.kind = Stop::Kind::trap, .signal = signal, .status = status};
+  if (event != 0) return {.kind = Stop::Kind::event, .signal = event, .status = status};
+  if (signal == (SIGTRAP | 0x80)) return {.kind = Stop::Kind::syscall, .status = status};
+  return {.kind = Stop::Kind::signal, .signal = signal, .status = status};
+}
+
+bool go_on(int what, pid_t tid, int signal, const char* verb) {
+  void* const data = reinterpret_cast<void*>(static_cast<std::intptr_t>(signal));
+  if (request(what, tid, 0, data) == 0) return true;
+  if (errno == ESRCH) return false;
+  throw_errno(errno, fmt::format("{} thread {}", verb, tid));
+}
+
+template <class Value>
+Value read_regset(pid_t tid, unsigned note, const char* what) {
+  Value value{};
+  ::iovec part{&value, sizeof value};
+  checked([&] { return request(PTRACE_GETREGSET, tid, note, &part); }, "read {} of thread {}", what,
+          tid);
+  return value;
+}
+
+}  // namespace
+
+bool seize(pid_t tid, bool kill_with_us) {
+  const long options =
+      PTRACE_O_TRACESYSGOOD | (kill_with_us ? PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC : 0);
+  if (request(PTRACE_SEIZE, tid, 0, reinterpret_cast<void*>(options)) == 0) return true;
+  const int err = errno;
+  if (err == ESRCH || (err == EPERM && is_zombie(tid))) return false;
+  throw_errno(err, fmt::format("seize thread {}", tid));
+}
+
+void interrupt(pid_t tid) {
+  if (request(PTRACE_INTERRUPT, tid, 0, nullptr) != 0 && errno != ESRCH)
+    throw_errno(errno, fmt::format("interrupt thread {}", tid));
+}
+
+std::optional<Stop> poll_stop(pid_t tid) {
+  int status = 0;
+  const pid_t who = checked([&] { return ::waitpid(tid, &status, __WALL | WNOHANG); },
+                            "wait for thread {}", tid);
+  if (who == 0) return std::nullopt;
+  return decode(status);
+}
+
+Stop wait_stop(pid_t tid) {
+  int status = 0;
+  checked([&] { return ::waitpid(tid, &status, __WALL); }, "wait for thread {}", tid);
+  return decode(status);
+}
+
+bool resume(pid_t tid, int signal) { return go_on(PTRACE_CONT, tid, signal, "resume"); }
+
+bool resume_to_syscall(pid_t tid, int signal) {
+  return go_on(PTRACE_SYSCALL, tid, signal, "resume");
+}
+
+bool single_step(pid_t tid) { return go_on(PTRACE_SINGLESTEP, tid, 0, "step"); }
+
+void detach(pid_t tid, int signal) noexcept {
+  request(PTRACE_DETACH, tid, 0, reinterpret_cast<void*>(static_cast<std::intptr_t>(signal)));
+}
+
+Registers registers(pid_t tid) {
+  return read_regset<Registers>(tid, NT_PRSTATUS, "registers");
+}
+
+bool try_set_registers(pid_t tid, const Registers& registers) noexcept {
+  ::iovec part{const_cast<Registers*>(&registers), sizeof registers};
+  return request(PTRACE_SETREGSET, tid, NT_PRSTATUS, &part) == 0;
+}
+
+void set_registers(pid_t tid, const Registers& registers) {
+  if (!try_set_registers(tid, registers))
+    throw_errno(errno, fmt::format("set registers of thread {}", tid));
+}
+
+std::vector<std::uint8_t> xstate(pid_t tid) {
+  std::vector<std::uint8_t> area(kXstateLimit);
+  ::iovec part{area.data(), area.size()};
+  checked([&] { return request(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &part); },
+          "read extended registers of thread {}", tid);
+  area.resize(part.iov_len);
+  return area;
+}
+
+void set_xstate(pid_t tid, std::span<const std::uint8_t> xstate) {
+  ::iovec part{const_cast<std::uint8_t*>(xstate.data()), xstate.size()};
+  checked([&] { return request(PTRACE_SETREGSET, tid, NT_X86_XSTATE, &part); },
+          "set extended registers of thread {}", tid);
+}
+
+SignalMask signal_mask(pid_t tid) {
+  SignalMask mask = 0;
+  checked([&] { return request(PTRACE_GETSIGMASK, tid, sizeof mask, &mask); },
+          "read signal mask of thread {}", tid);
+  return mask;
+}
+
+bool try_set_signal_mask(pid_t tid, SignalMask mask) noexcept {
+  return request(PTRACE_SETSIGMASK, tid, sizeof mask, &mask) == 0;
+}
+
+void set_signal_mask(pid_t tid, SignalMask mask) {
+  if (!try_set_signal_mask(tid, mask))
+    throw_errno(errno, fmt::format("set signal mask of thread {}", tid));
+}
+
+siginfo_t stop_siginfo(pid_t tid) {
+  siginfo_t info{};
+  checked([&] { return request(PTRACE_GETSIGINFO, tid, 0, &info); }, "read signal of thread {}",
+          tid);
+  return info;
+}
+
+bool try_set_stop_siginfo(pid_t tid, const siginfo_t& info) noexcept {
+  siginfo_t copy = info;
+  return request(PTRACE_SETSIGINFO, tid, 0, &copy) == 0;
+}
+
+std::vector<siginfo_t> pending_signals(pid_t tid, bool shared) {
+  struct Arguments {
+    std::uint64_t offset;
+    std::uint32_t flags;
+    std::int32_t count;
+  };
+  constexpr std::size_t kAtOnce = 32;
+  std::vector<siginfo_t> pending;
+  for (;;) {
+    std::array<siginfo_t, kAtOnce> some{};
+    Arguments arguments{pending.size(), shared ? 1U : 0U, kAtOnce};
+    const long got = checked(
+        [&] { return ::syscall(SYS_ptrace, PTRACE_PEEKSIGINFO, tid, &arguments, some.data()); },
+        "read pending signals of thread {}", tid);
+    pending.insert(pending.end(), some.begin(), some.begin() + got);
+    if (static_cast<std::size_t>(got) < kAtOnce) return pending;
+  }
+}
+
+Rseq rseq(pid_t tid) {
+  struct Configuration {
+    std::uint64_t address;
+    std::uint32_t size;
+    std::uint32_t signature;
+    std::uint32_t flags;
+    std::uint32_t pad;
+  } configuration{};
+  checked([&] { return request(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof configuration, &configuration); },
+          "read rseq of thread {}", tid);
+  return {configuration.address, configuration.size, configuration.signature};
+}
+
+SyscallUserDispatch syscall_user_dispatch(pid_t tid) {
+  struct Configuration {
+    std::uint64_t mode;
+    std::uint64_t selector;
+    std::uint64_t offset;
+    std::uint64_t length;
+  } configuration{};
+  if (request(kGetUserDispatch, tid, sizeof configuration, &configuration) != 0) {
+    if (errno == EIO || errno == EINVAL) return {};  // before Linux 6.4
+    throw_errno(errno, fmt::format("read system call dispatch of thread {}", tid));
+  }
+  return {configuration.mode != 0};
+}
+
+RobustList robust_list(pid_t tid) {
+  RobustList list;
+  checked([&] { return ::syscall(SYS_get_robust_list, tid, &list.head, &list.size); },
+          "read robust list of thread {}", tid);
+  return list;
+}
+
+bool uses_debug_registers(pid_t tid) {
+  long control = 0;
+  checked([&] { return request(PTRACE_PEEKUSR, tid, offsetof(::user, u_debugreg) + 7 * 8, &control); },
+          "read debug registers of thread {}", tid);
+  return (control & 0xff) != 0;
+}
+
+}  // namespace icecore::sys

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/spawn.hpp"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+
+#include "sys/call.hpp"
+#include "sys/mapping.hpp"
+#include "sys/process.hpp"
+#include "sys/ptrace.hpp"
+
+extern "C" long icecore_clone3(struct clone_args* arguments, std::size_t size, void (*child)(void*),
+                               void* argument);
+
+namespace icecore::sys {
+namespace {
+
+constexpr std::size_t kStackBytes = 64 << 10;
+
+/// What the child works from.  In our memory, which it shares until it execs.
+struct ChildOrders {
+  int program;
+  int first;
+  int second;
+  std::atomic<int> traced{0};  ///< 1: go on, we trace you
+};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) noexcept {
+  long result;
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+/// Runs in the child, on its own stack but in our memory: no libc, no errno, nothing that a
+/// sanitizer would instrument.
+__attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void child_main(void* argument) {
+  auto* const orders = static_cast<ChildOrders*>(argument);
+  raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  auto* const word = reinterpret_cast<int*>(&orders->traced);
+  while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0)
+    raw(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT, 0, 0);
+
+  // Out of the way first: the wanted numbers may be any of these.
+  const long program = raw(SYS_fcntl, orders->program, F_DUPFD_CLOEXEC, 10);
+  const long first = raw(SYS_fcntl, orders->first, F_DUPFD_CLOEXEC, 10);
+  const long second = raw(SYS_fcntl, orders->second, F_DUPFD_CLOEXEC, 10);
+  raw(SYS_dup2, first, 3);
+  raw(SYS_dup2, second, 4);
+  raw(SYS_close_range, 0, 2, 0);
+  raw(SYS_close_range, 5, ~0U, CLOSE_RANGE_CLOEXEC);
+  const char nothing[] = {'\0'};
+  const char* none[] = {nullptr};
+  raw(SYS_execveat, program, reinterpret_cast<long>(nothing), reinterpret_cast<long>(none),
+      reinterpret_cast<long>(none), AT_EMPTY_PATH);
+  raw(SYS_exit_group, 127);
+}
+
+}  // namespace
+
+Spawned spawn_stopped(const SpawnRequest& request) {
+  const Mapping stack = Mapping::anonymous(kStackBytes);
+  ChildOrders orders{request.program.get(), request.first.get(), request.second.get()};
+  int pidfd = -1;
+  pid_t wanted = request.pid;
+  struct ::clone_args arguments {};
+  arguments.flags = CLONE_VM | CLONE_PIDFD;
+  if (request.namespaces) arguments.flags |= CLONE_NEWPID | CLONE_NEWNS;
+  arguments.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
+  arguments.exit_signal = SIGCHLD;
+  arguments.stack = reinterpret_cast<std::uint64_t>(stack.data());
+  arguments.stack_size = stack.size();
+  if (wanted != 0) {
+    arguments.set_tid = reinterpret_cast<std::uint64_t>(&wanted);
+    arguments.set_tid_size = 1;
+  }
+  const SignalsBlocked blocked;  // a handler of ours must not run in the child
+  const long pid = icecore_clone3(&arguments, sizeof arguments, child_main, &orders);
+  if (pid < 0)
+    throw_errno(static_cast<int>(-pid), wanted != 0 ? fmt::format("make process {}", wanted)
+                                                    : std::string{"make a process"});
+  Spawned spawned{static_cast<pid_t>(pid), Fd{pidfd}};
+  // Until it is traced it only waits; if we cannot trace it, it must not outlive this stack.
+  const auto abandon = [&] {
+    send_signal(spawned.pidfd, SIGKILL);
+    wait_stop(spawned.pid);
+  };
+  try {
+    if (!seize(spawned.pid, true)) throw Error{Errc::internal, "a process ended at its start"};
+  } catch (...) {
+    abandon();
+    throw;
+  }
+  orders.traced.store(1, std::memory_order_release);
+  ::syscall(SYS_futex, &orders.traced, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  for (;;) {
+    const Stop stop = wait_stop(spawned.pid);
+    // From the stop inside execve on to one outside of any system call.
+    if (stop.kind == Stop::Kind::event) interrupt(spawned.pid);
+    if (stop.kind == Stop::Kind::trap) return spawned;
+    if (stop.kind == Stop::Kind::exited)
+      throw Error{Errc::io, "start the first program of the process: exec failed"};
+    resume(spawned.pid);
+  }
+}
+
+void make_children_in_namespace_of(const Fd& pidfd) {
+  checked([&] { return ::setns(pidfd.get(), CLONE_NEWPID); }, "enter the new pid namespace");
+}
+
+}  // namespace icecore::sys

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Starts a program from a descriptor, with a wanted pid, stopped before its first instruction.
+//
+// Kernel facts relied on here:
+//  * A child that shares our memory (CLONE_VM) until its exec costs no copy of page tables, however
+//    large the runtime that links us is.  It runs on a stack of its own and makes raw system calls
+//    only.  Unlike vfork it leaves us running, so we can seize it before it execs.
+//  * PR_SET_PDEATHSIG kills the child when the *thread* that made it ends.
+//  * With PTRACE_O_TRACEEXEC an exec ends in a stop before the first instruction.
+//  * mount(2) of proc shows the pid namespace of the process that mounts.
+
+#include <sys/types.h>
+
+#include <span>
+
+#include "sys/fd.hpp"
+
+namespace icecore::sys {
+
+struct SpawnRequest {
+  const Fd& program;    ///< an executable file
+  const Fd& first;      ///< becomes descriptor 3
+  const Fd& second;     ///< becomes descriptor 4; all others are closed
+  pid_t pid = 0;        ///< wanted pid in the namespace of the child, 0: any
+  bool namespaces = false;  ///< in a new pid namespace and a new mount namespace of its own
+};
+
+struct Spawned {
+  pid_t pid;   ///< as seen by us
+  Fd pidfd;
+};
+
+/// The program is traced by the calling thread (killed when that ends) and stopped in its exec.
+/// Throws with errno EEXIST when the pid is taken.
+Spawned spawn_stopped(const SpawnRequest& request);
+
+/// Lets the children that the calling thread makes from now on live in the pid namespace of the
+/// process; they are our children all the same.
+void make_children_in_namespace_of(const Fd& pidfd);
+
+}  // namespace icecore::sys

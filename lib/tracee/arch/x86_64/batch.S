@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The code that runs inside a tracee: a list of system calls in one go.  Position-independent, uses
+// no stack and none of the tracee's memory but the context that r12 points to.
+//
+// At the end the thread sends itself a signal.  Traced, it stops there and we go on.  If the tracer
+// has died meanwhile, the signal (chosen so that it is ignored) does nothing, and the thread gives
+// itself back the signal mask and the registers it had, and runs on from where it was stopped.
+//
+// The layout of the context, which r12 points to, is struct BatchContext in tracee/remote_syscalls.cpp.
+
+        .section .rodata
+        .balign 16
+        .global icecore_batch_begin
+        .global icecore_batch_tiles
+        .global icecore_batch_end
+        .hidden icecore_batch_begin
+        .hidden icecore_batch_tiles
+        .hidden icecore_batch_end
+
+icecore_batch_begin:
+        mov     0(%r12), %r13           // first call
+        mov     8(%r12), %r14           // how many
+1:      test    %r14, %r14
+        jz      2f
+        mov     0(%r13), %rax
+        mov     8(%r13), %rdi
+        mov     16(%r13), %rsi
+        mov     24(%r13), %rdx
+        mov     32(%r13), %r10
+        mov     40(%r13), %r8
+        mov     48(%r13), %r9
+        syscall
+        mov     %rax, 56(%r13)
+        add     $64, %r13
+        dec     %r14
+        jmp     1b
+
+2:      mov     $234, %eax              // tgkill(pid, tid, signal)
+        mov     16(%r12), %rdi
+        mov     24(%r12), %rsi
+        mov     32(%r12), %rdx
+        syscall
+
+        // Only a thread whose tracer has died comes here.
+        mov     $14, %eax               // rt_sigprocmask(SIG_SETMASK, mask, NULL, 8)
+        mov     $2, %edi
+        lea     40(%r12), %rsi
+        xor     %edx, %edx
+        mov     $8, %r10d
+        syscall
+        mov     48(%r12), %r15
+        mov     56(%r12), %r14
+        mov     64(%r12), %r13
+        mov     80(%r12), %rbp
+        mov     88(%r12), %rbx
+        mov     96(%r12), %r11
+        mov     104(%r12), %r10
+        mov     112(%r12), %r9
+        mov     120(%r12), %r8
+        mov     128(%r12), %rax
+        mov     136(%r12), %rcx
+        mov     144(%r12), %rdx
+        mov     152(%r12), %rsi
+        mov     160(%r12), %rdi
+        lea     168(%r12), %rsp         // rip, cs, rflags, rsp, ss
+        mov     72(%r12), %r12
+        iretq
+
+        // The same for a thread that must have room for AMX tile data: the kernel makes it when the
+        // first instruction needs it, and only then takes tile data from a tracer.
+icecore_batch_tiles:
+        ldtilecfg tile_configuration(%rip)
+        tilezero %tmm0
+        tilerelease
+        jmp     icecore_batch_begin
+        .balign 16
+tile_configuration:                     // palette 1, one tile of one row of 64 bytes
+        .byte   1
+        .fill   15, 1, 0
+        .short  64
+        .fill   30, 1, 0
+        .byte   1
+        .fill   15, 1, 0
+icecore_batch_end:
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tracee/remote_syscalls.hpp"
+
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "icecore/error.hpp"
+#include "sys/call.hpp"
+#include "sys/check.hpp"
+
+extern "C" {
+extern const std::byte icecore_batch_begin[];
+extern const std::byte icecore_batch_tiles[];
+extern const std::byte icecore_batch_end[];
+}
+
+namespace icecore {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+
+/// What r12 points to while a thread runs the loop (arch/x86_64/batch.S).
+struct BatchContext {
+  std::uint64_t first_call;
+  std::uint64_t calls;
+  std::uint64_t pid;
+  std::uint64_t tid;
+  std::uint64_t signal;
+  sys::SignalMask mask;
+  std::uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+  std::uint64_t rip, cs, rflags, rsp, ss;
+};
+static_assert(offsetof(BatchContext, mask) == 40 && offsetof(BatchContext, rdi) == 160 &&
+              offsetof(BatchContext, ss) == 200);
+constexpr std::size_t kContextBytes = 256;
+static_assert(sizeof(BatchContext) <= kContextBytes);
+
+std::span<const std::byte> loop_code() { return {icecore_batch_begin, icecore_batch_end}; }
+
+constexpr sys::SignalMask bit(int signal) { return sys::SignalMask{1} << (signal - 1); }
+
+bool is_error(std::int64_t result) { return result < 0 && result >= -4095; }
+
+[[noreturn]] void throw_gone(const Tracee& thread) {
+  throw Error{Errc::target_gone, fmt::format("thread {} ended while it was frozen", thread.tid())};
+}
+
+}  // namespace
+
+// ---- CallList -------------------------------------------------------------------------------
+
+CallList::CallList(std::uint64_t remote, std::size_t size_bytes, std::size_t max_calls)
+    : remote_(remote), size_bytes_(size_bytes), max_calls_(max_calls) {
+  ICECORE_CHECK(kContextBytes + max_calls * sizeof(RemoteCall) <= size_bytes);
+}
+
+std::uint64_t CallList::data_remote() const noexcept {
+  return remote_ + kContextBytes + max_calls_ * sizeof(RemoteCall);
+}
+
+bool CallList::has_room(std::size_t calls, std::size_t bytes) const noexcept {
+  const std::size_t data_room = size_bytes_ - (data_remote() - remote_);
+  // 16 for the alignment of each piece; callers add few pieces at a time.
+  return calls_.size() + calls <= max_calls_ && data_.size() + bytes + 64 <= data_room;
+}
+
+std::uint64_t CallList::reserve(std::size_t size_bytes) {
+  ICECORE_CHECK(has_room(0, size_bytes));
+  const std::size_t at = (data_.size() + 15) / 16 * 16;
+  data_.resize(at + size_bytes);
+  return data_remote() + at;
+}
+
+std::uint64_t CallList::put(std::span<const std::byte> bytes) {
+  const std::uint64_t remote = reserve(bytes.size());
+  std::ranges::copy(bytes, data_.end() - static_cast<std::ptrdiff_t>(bytes.size()));
+  return remote;
+}
+
+std::size_t CallList::try_call(long number, std::initializer_list<std::uint64_t> arguments) {
+  ICECORE_CHECK(has_room(1, 0));
+  RemoteCall call{.number = static_cast<std::uint64_t>(number), .arguments = {}, .result = 0};
+  std::ranges::copy(arguments, call.arguments);
+  calls_.push_back(call);
+  what_.push_back(nullptr);
+  return calls_.size() - 1;
+}
+
+std::size_t CallList::call(const char* what, long number,
+                           std::initializer_list<std::uint64_t> arguments) {
+  const std::size_t index = try_call(number, arguments);
+  what_.back() = what;
+  return index;
+}
+
+void CallList::clear() noexcept {
+  calls_.clear();
+  what_.clear();
+  data_.clear();
+}
+
+std::span<const std::byte> CallList::bytes(std::uint64_t remote, std::size_t size_bytes) const {
+  const std::size_t at = remote - data_remote();
+  ICECORE_CHECK(at <= data_.size() && size_bytes <= data_.size() - at);
+  return std::span{data_}.subspan(at, size_bytes);
+}
+
+void CallList::throw_first_failure() const {
+  for (std::size_t i = 0; i < calls_.size(); ++i)
+    if (what_[i] != nullptr && is_error(calls_[i].result))
+      sys::throw_errno(static_cast<int>(-calls_[i].result),
+                       fmt::format("in the process: {} ({:#x}, {:#x})", what_[i],
+                                   calls_[i].arguments[0], calls_[i].arguments[1]));
+}
+
+// ---- RemoteSyscalls -------------------------------------------------------------------------
+
+RemoteSyscalls::RemoteSyscalls(Tracee& leader, const sys::RemoteMemory& memory,
+                               std::size_t size_bytes, std::uint64_t syscall_instruction)
+    : injected_into_(&leader),
+      memory_(&memory),
+      inner_pid_(leader.inner_tid()),
+      their_syscall_instruction_(syscall_instruction),
+      size_bytes_((size_bytes + 2 * kPage - 1) / kPage * kPage),
+      report_signal_(SIGURG) {
+  // Executable first, then writable: never both, which some processes are not allowed (MDWE).
+  const std::int64_t mapped =
+      single_syscall(leader, syscall_instruction, SYS_mmap,
+                     {0, size_bytes_, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
+  if (is_error(mapped)) {
+    leader.put_back();
+    sys::throw_errno(static_cast<int>(-mapped), "map memory in the process");
+  }
+  remote_ = static_cast<std::uint64_t>(mapped);
+  const std::int64_t writable =
+      single_syscall(leader, syscall_instruction, SYS_mprotect,
+                     {remote_ + kPage, size_bytes_ - kPage, PROT_READ | PROT_WRITE});
+  leader.put_back();
+  if (is_error(writable)) sys::throw_errno(static_cast<int>(-writable), "protect memory in the process");
+  memory.write(remote_, loop_code());
+}
+
+RemoteSyscalls::RemoteSyscalls(const sys::Mapping& area, std::uint64_t remote, pid_t inner_pid)
+    : inner_pid_(inner_pid),
+      local_(area.bytes()),
+      remote_(remote),
+      size_bytes_(area.size()),
+      report_signal_(SIGURG) {
+  upload(remote, loop_code());
+}
+
+RemoteSyscalls::~RemoteSyscalls() {
+  if (injected_into_ == nullptr) return;
+  try {
+    single_syscall(*injected_into_, their_syscall_instruction_, SYS_munmap, {remote_, size_bytes_});
+    stop_before_user_code(*injected_into_);
+    injected_into_->put_back();
+  } catch (const Error&) {
+    // The thread has died, and its memory with it.
+  }
+}
+
+std::uint64_t RemoteSyscalls::data_begin() const noexcept { return remote_ + kPage; }
+
+std::uint64_t RemoteSyscalls::syscall_instruction() const noexcept {
+  constexpr std::array kSyscall{std::byte{0x0f}, std::byte{0x05}};
+  const auto code = loop_code();
+  return remote_ + static_cast<std::uint64_t>(std::ranges::search(code, kSyscall).begin() - code.begin());
+}
+
+void RemoteSyscalls::upload(std::uint64_t remote, std::span<const std::byte> bytes) const {
+  if (local_.empty())
+    memory_->write(remote, bytes);
+  else
+    std::ranges::copy(bytes, local_.subspan(remote - remote_).begin());
+}
+
+void RemoteSyscalls::download(std::uint64_t remote, std::span<std::byte> bytes) const {
+  if (local_.empty())
+    memory_->read(remote, bytes);
+  else
+    std::ranges::copy(local_.subspan(remote - remote_, bytes.size()), bytes.begin());
+}
+
+void RemoteSyscalls::start(const Job& job) {
+  Tracee& thread = *job.thread;
+  const CallList& list = *job.list;
+  const sys::Registers back = resolved(thread.registers());
+  const BatchContext context{
+      .first_call = list.remote_ + kContextBytes,
+      .calls = list.calls_.size(),
+      .pid = static_cast<std::uint64_t>(inner_pid_),
+      .tid = static_cast<std::uint64_t>(thread.inner_tid()),
+      .signal = static_cast<std::uint64_t>(report_signal_),
+      .mask = thread.signal_mask(),
+      .r15 = back.r15,
+      .r14 = back.r14,
+      .r13 = back.r13,
+      .r12 = back.r12,
+      .rbp = back.rbp,
+      .rbx = back.rbx,
+      .r11 = back.r11,
+      .r10 = back.r10,
+      .r9 = back.r9,
+      .r8 = back.r8,
+      .rax = back.rax,
+      .rcx = back.rcx,
+      .rdx = back.rdx,
+      .rsi = back.rsi,
+      .rdi = back.rdi,
+      .rip = back.rip,
+      .cs = back.cs,
+      .rflags = back.eflags,
+      .rsp = back.rsp,
+      .ss = back.ss,
+  };
+  upload(list.remote_, std::as_bytes(std::span{&context, 1}));
+  upload(list.remote_ + kContextBytes, std::as_bytes(std::span{list.calls_}));
+  if (!list.data_.empty()) upload(list.data_remote(), list.data_);
+
+  sys::Registers registers = thread.registers();
+  registers.rip = remote_;
+  if (job.make_room_for_tiles)
+    registers.rip += static_cast<std::uint64_t>(icecore_batch_tiles - icecore_batch_begin);
+  registers.r12 = list.remote_;
+  registers.rax = 0;
+  registers.orig_rax = ~0ULL;
+  thread.disturb(registers, ~bit(report_signal_));
+  if (!sys::resume(thread.tid())) throw_gone(thread);
+}
+
+void RemoteSyscalls::finish(const Job& job) {
+  Tracee& thread = *job.thread;
+  CallList& list = *job.list;
+  for (;;) {
+    const sys::Stop stop = sys::wait_stop(thread.tid());
+    if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
+    if (stop.kind == sys::Stop::Kind::signal) {
+      const siginfo_t info = sys::stop_siginfo(thread.tid());
+      if (info.si_signo == report_signal_ && info.si_code == SI_TKILL && info.si_pid == inner_pid_)
+        break;
+      thread.suspend_signal(info);  // somebody else's: the thread gets it when it runs on
+    }
+    if (!sys::resume(thread.tid())) throw_gone(thread);
+  }
+  download(list.remote_ + kContextBytes, std::as_writable_bytes(std::span{list.calls_}));
+  if (!list.data_.empty()) download(list.data_remote(), list.data_);
+}
+
+void RemoteSyscalls::run(std::span<const Job> jobs) {
+  for (const Job& job : jobs) start(job);
+  for (const Job& job : jobs) finish(job);
+  for (const Job& job : jobs) job.list->throw_first_failure();
+}
+
+// ---- one call -------------------------------------------------------------------------------
+
+// By PTRACE_SYSCALL and not by single steps: those end with a SIGTRAP, which the kernel forces on
+// the thread, and that resets the action of a SIGTRAP that is ignored or blocked.
+std::int64_t single_syscall(Tracee& thread, std::uint64_t syscall_instruction, long number,
+                            std::initializer_list<std::uint64_t> arguments) {
+  std::array<std::uint64_t, 6> values{};
+  std::ranges::copy(arguments, values.begin());
+  sys::Registers registers = thread.registers();
+  registers.rip = syscall_instruction;
+  registers.rax = static_cast<std::uint64_t>(number);
+  registers.orig_rax = ~0ULL;
+  registers.rdi = values[0];
+  registers.rsi = values[1];
+  registers.rdx = values[2];
+  registers.r10 = values[3];
+  registers.r8 = values[4];
+  registers.r9 = values[5];
+  thread.disturb(registers, ~sys::SignalMask{0});
+
+  for (int stops_left = 2; stops_left > 0;) {
+    if (!sys::resume_to_syscall(thread.tid())) throw_gone(thread);
+    const sys::Stop stop = sys::wait_stop(thread.tid());
+    if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
+    if (stop.kind == sys::Stop::Kind::syscall) --stops_left;
+    if (stop.kind == sys::Stop::Kind::signal) thread.suspend_signal(sys::stop_siginfo(thread.tid()));
+  }
+  return static_cast<std::int64_t>(sys::registers(thread.tid()).rax);
+}
+
+void stop_before_user_code(Tracee& thread) {
+  sys::interrupt(thread.tid());
+  for (;;) {
+    if (!sys::resume(thread.tid())) throw_gone(thread);
+    const sys::Stop stop = sys::wait_stop(thread.tid());
+    if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
+    if (stop.kind == sys::Stop::Kind::trap) return;
+    if (stop.kind == sys::Stop::Kind::signal) thread.suspend_signal(sys::stop_siginfo(thread.tid()));
+  }
+}
+
+}  // namespace icecore

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tracee/tracee.hpp"
+
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <array>
+
+namespace icecore {
+namespace {
+
+// What the kernel leaves in rax of a system call that a stop interrupted (include/linux/errno.h).
+constexpr long kEintr = -4;
+constexpr long kRestartSys = -512;
+constexpr long kRestartNoHand = -514;
+constexpr long kRestartBlock = -516;
+
+// Calls that return EINTR for a mere stop, although no signal came, and that may be made again:
+// the kernel has changed nothing yet.
+constexpr std::array kInterruptedByStops{
+    SYS_epoll_wait,    SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait, SYS_semop,
+    SYS_semtimedop,    SYS_msgsnd,      SYS_msgrcv,       SYS_io_getevents,    SYS_io_pgetevents,
+    SYS_mq_timedsend,  SYS_mq_timedreceive,
+    // Sockets with a timeout (SO_RCVTIMEO, SO_SNDTIMEO).
+    SYS_read,          SYS_readv,       SYS_write,        SYS_writev,          SYS_recvfrom,
+    SYS_recvmsg,       SYS_sendto,      SYS_sendmsg,      SYS_accept,          SYS_accept4,
+};
+
+long result_of(const sys::Registers& registers) { return static_cast<long>(registers.rax); }
+
+bool interrupted_by_stop(const sys::Registers& registers) {
+  const auto number = static_cast<long>(registers.orig_rax);
+  return number >= 0 && result_of(registers) == kEintr &&
+         std::ranges::find(kInterruptedByStops, number) != kInterruptedByStops.end();
+}
+
+}  // namespace
+
+Tracee::Tracee(pid_t tid, const sys::Stop& stop) : tid_(tid), inner_tid_(tid) {
+  registers_ = sys::registers(tid);
+  mask_ = sys::signal_mask(tid);
+  if (stop.kind == sys::Stop::Kind::signal) {
+    suspended_ = sys::stop_siginfo(tid);
+  } else if (interrupted_by_stop(registers_)) {
+    // At once, so that the program sees no EINTR even if we are killed in the next moment.
+    registers_.rax = static_cast<unsigned long long>(kRestartNoHand);
+    sys::set_registers(tid, registers_);
+  }
+}
+
+void Tracee::disturb(const sys::Registers& registers, sys::SignalMask mask) {
+  disturbed_ = true;
+  sys::set_registers(tid_, registers);
+  sys::set_signal_mask(tid_, mask);
+}
+
+void Tracee::put_back() {
+  sys::set_registers(tid_, registers_);
+  sys::set_signal_mask(tid_, mask_);
+  disturbed_ = false;
+}
+
+Tracee::~Tracee() {
+  if (tid_ == 0) return;
+  if (disturbed_) {
+    sys::try_set_registers(tid_, registers_);
+    sys::try_set_signal_mask(tid_, mask_);
+  }
+  if (suspended_) sys::try_set_stop_siginfo(tid_, *suspended_);
+  sys::detach(tid_, suspended_ ? suspended_->si_signo : 0);
+}
+
+bool in_syscall(const sys::Registers& registers) noexcept {
+  return static_cast<long>(registers.orig_rax) >= 0 && result_of(registers) <= kRestartSys &&
+         result_of(registers) >= kRestartBlock;
+}
+
+sys::Registers resolved(const sys::Registers& registers) noexcept {
+  sys::Registers plain = registers;
+  if (in_syscall(registers)) {
+    plain.rax = registers.orig_rax;
+    plain.rip -= 2;
+  }
+  plain.orig_rax = ~0ULL;
+  return plain;
+}
+
+}  // namespace icecore

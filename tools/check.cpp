@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// icecore check: would this image come back here, now?
+#include <fmt/format.h>
+#include <icecore/image.hpp>
+
+#include <algorithm>
+#include <vector>
+
+#include "command.hpp"
+#include "json.hpp"
+#include "restore_options.hpp"
+
+namespace icecore::tool {
+namespace {
+
+void print(const Finding& finding) {
+  if (finding.ok) {
+    fmt::print("ok  {}\n", finding.subject);
+    return;
+  }
+  fmt::print("no  {}: {}\n", finding.subject, finding.reason);
+  if (!finding.remedy.empty()) fmt::print("    remedy: {}\n", finding.remedy);
+}
+
+JsonObject describe(const Finding& finding) {
+  JsonObject object;
+  object.add("ok", finding.ok)
+      .add("subject", finding.subject)
+      .add("reason", finding.reason)
+      .add("remedy", finding.remedy);
+  return object;
+}
+
+class Check final : public Invocation {
+ public:
+  explicit Check(CLI::App& app) : choices_(app) {
+    app.add_option("IMAGE", image_, "The image")->option_text(" ")->required();
+    add_json_option(app);
+  }
+
+  int run() override {
+    const std::vector<Finding> findings = Image::open(image_).check(choices_.options());
+    const bool restorable = std::ranges::all_of(findings, &Finding::ok);
+    if (json) {
+      JsonObject object;
+      object.add("image", image_).add("restorable", restorable).add("findings", findings, describe);
+      fmt::print(json_stream, "{}\n", object.text());
+    } else {
+      for (const Finding& finding : findings) print(finding);
+    }
+    return restorable ? 0 : 1;
+  }
+
+ private:
+  RestoreChoices choices_;
+  std::string image_;
+};
+
+}  // namespace
+
+const Command kCheck{
+    .name = "check",
+    .summary = "Say whether an image can be restored here, and if not, why",
+    .failure_status = 1,
+    .declare = declare<Check>,
+};
+
+}  // namespace icecore::tool

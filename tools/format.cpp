@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "format.hpp"
+
+#include <fmt/format.h>
+
+namespace icecore::tool {
+
+std::string human_size(std::uint64_t bytes) {
+  if (bytes < 1024) return fmt::format("{} bytes", bytes);
+  double size = static_cast<double>(bytes) / 1024;
+  for (const char* unit : {"KiB", "MiB", "GiB"}) {
+    if (size < 1024) return fmt::format("{:.1f} {}", size, unit);
+    size /= 1024;
+  }
+  return fmt::format("{:.1f} TiB", size);
+}
+
+std::string human_time(std::chrono::nanoseconds time) {
+  const std::chrono::duration<double> seconds = time;
+  if (seconds.count() < 1) return fmt::format("{:.2f} ms", seconds.count() * 1000);
+  return fmt::format("{:.2f} s", seconds.count());
+}
+
+}  // namespace icecore::tool

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace icecore::tool {
+
+/// "812 bytes", "12.5 MiB".
+std::string human_size(std::uint64_t bytes);
+
+/// "0.84 ms", "2.31 s".
+std::string human_time(std::chrono::nanoseconds time);
+
+}  // namespace icecore::tool

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The program `icecore`: finds the subcommand, runs it, and turns what it throws into one message
+// and an exit status: 1 failure (restore: 125), 2 wrong usage, 128 + N stopped by signal N.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <icecore/error.hpp>
+#include <icecore/version.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "json.hpp"
+
+namespace icecore::tool {
+namespace {
+
+constexpr int kUsage = 2;
+
+const Command* const kCommands[] = {&kSnapshot, &kRestore, &kCheck, &kInspect, &kVerify, &kCore};
+
+const char* name_of(Errc code) {
+  switch (code) {
+    case Errc::invalid_argument:
+      return "invalid_argument";
+    case Errc::target_gone:
+      return "target_gone";
+    case Errc::permission:
+      return "permission";
+    case Errc::unsupported:
+      return "unsupported";
+    case Errc::corrupt_image:
+      return "corrupt_image";
+    case Errc::incompatible:
+      return "incompatible";
+    case Errc::io:
+      return "io";
+    case Errc::cancelled:
+      return "cancelled";
+    case Errc::internal:
+      return "internal";
+  }
+  return "internal";
+}
+
+void print_error(const Invocation& invocation, const Error& error) {
+  fmt::print(stderr, "icecore: {}\n", error.what());
+  if (!invocation.json) return;
+  JsonObject details;
+  details.add("code", name_of(error.code()))
+      .add("message", error.what())
+      .add("errno", error.sys_errno())
+      .add("reasons", error.reasons());
+  fmt::print(invocation.json_stream, "{}\n", JsonObject{}.add("error", details).text());
+}
+
+[[noreturn]] void throw_output_error() {
+  const int error = errno;
+  throw Error{Errc::io, fmt::format("write to standard output: {}", std::strerror(error)), error};
+}
+
+int run(const Command& command, Invocation& invocation) {
+  try {
+    const int status = invocation.run();
+    if (std::fflush(stdout) != 0) throw_output_error();
+    return status;
+  } catch (const Error& error) {
+    print_error(invocation, error);
+    if (error.code() == Errc::cancelled && invocation.stop_signal != 0)
+      return 128 + invocation.stop_signal;
+  } catch (const std::bad_alloc&) {
+    print_error(invocation, Error{Errc::io, "out of memory", ENOMEM});
+  } catch (const std::exception& error) {
+    print_error(invocation, Error{Errc::internal, error.what()});
+  }
+  return command.failure_status;
+}
+
+/// Files that we open must not become our standard streams by accident.
+void fill_standard_streams() {
+  for (;;) {
+    const int fd = ::open("/dev/null", O_RDWR);
+    if (fd > STDERR_FILENO) ::close(fd);
+    if (fd < 0 || fd > STDERR_FILENO) return;
+  }
+}
+
+/// `icecore help restore` is `icecore restore --help`.
+std::vector<std::string> arguments(int count, char** values) {
+  std::vector<std::string> words(values + 1, values + count);
+  if (!words.empty() && words[0] == "help") {
+    words.erase(words.begin());
+    words.emplace_back("--help");
+  }
+  return words;
+}
+
+/// The first word, where it should have been a command and is none.
+std::optional<std::string> unknown_command(const std::vector<std::string>& words) {
+  if (words.empty() || words[0].starts_with('-')) return std::nullopt;
+  const auto has_that_name = [&](const Command* command) { return command->name == words[0]; };
+  if (std::ranges::any_of(kCommands, has_that_name)) return std::nullopt;
+  return words[0];
+}
+
+int usage_error(const std::string& message) {
+  fmt::print(stderr, "icecore: {}\nTry 'icecore help'.\n", message);
+  return kUsage;
+}
+
+int main(int argc, char** argv) {
+  fill_standard_streams();
+
+  CLI::App app{"Freezes a running process into one file and brings it back.", "icecore"};
+  app.set_version_flag("--version", "icecore " ICECORE_VERSION);
+  app.require_subcommand(1);
+  app.footer("`icecore help COMMAND` shows the options of a command; see also icecore(1).");
+
+  int status = 0;
+  std::vector<std::unique_ptr<Invocation>> invocations;
+  for (const Command* command : kCommands) {
+    CLI::App* subcommand = app.add_subcommand(command->name, command->summary);
+    Invocation& invocation = *invocations.emplace_back(command->declare(*subcommand));
+    subcommand->final_callback(
+        [command, &invocation, &status] { status = run(*command, invocation); });
+  }
+
+  const std::vector<std::string> words = arguments(argc, argv);
+  if (const auto unknown = unknown_command(words))
+    return usage_error(fmt::format("there is no command {}", *unknown));
+  try {
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // as CLI11 wants them
+  } catch (const CLI::Success& wanted) {                                // --help, --version
+    return app.exit(wanted);
+  } catch (const CLI::ParseError& error) {
+    return usage_error(error.what());
+  }
+  return status;
+}
+
+}  // namespace
+}  // namespace icecore::tool
+
+int main(int argc, char** argv) { return icecore::tool::main(argc, argv); }

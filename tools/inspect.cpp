@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// icecore inspect: what an image holds.
+#include <fmt/format.h>
+#include <icecore/image.hpp>
+
+#include <string>
+#include <string_view>
+
+#include "command.hpp"
+#include "format.hpp"
+#include "json.hpp"
+
+namespace icecore::tool {
+namespace {
+
+std::string_view name_of(Encoding encoding) {
+  switch (encoding) {
+    case Encoding::raw:
+      return "raw";
+    case Encoding::zstd:
+      return "zstd";
+  }
+  return "unknown";
+}
+
+/// A control character would otherwise act on the terminal of whoever looks at a foreign image.
+std::string printable(std::string_view text) {
+  std::string clean;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    clean += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
+  }
+  return clean;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;
+  return printable(line);
+}
+
+void print_process(const ImageInfo& info) {
+  fmt::print("format       {}.{}, {}\n", info.major_version, info.minor_version,
+             name_of(info.encoding));
+  fmt::print("size         {}, {} pages stored\n", human_size(info.image_bytes), info.stored_pages);
+  fmt::print("process      {} {}\n", info.pid, printable(info.name));
+  fmt::print("executable   {}\n", printable(info.executable));
+  fmt::print("arguments    {}\n", joined(info.arguments));
+  fmt::print("directory    {}\n", printable(info.working_directory));
+  fmt::print("kernel       {}\n", printable(info.kernel_release));
+}
+
+void print_threads(const ImageInfo& info) {
+  fmt::print("\n{} threads\n", info.threads.size());
+  for (const ImageInfo::Thread& thread : info.threads)
+    fmt::print("{:>9}  {:<16} {}\n", thread.tid, printable(thread.name),
+               thread.blocked_in.empty() ? "running" : "in " + printable(thread.blocked_in));
+}
+
+void print_mappings(const ImageInfo& info) {
+  fmt::print("\n{} mappings\n", info.mappings.size());
+  for (const ImageInfo::Mapping& mapping : info.mappings)
+    fmt::print("  {:012x}-{:012x} {} {:>12} stored {:>10x} {}\n", mapping.start, mapping.end,
+               printable(mapping.protection),
+               mapping.stored_bytes == 0 ? "nothing" : human_size(mapping.stored_bytes),
+               mapping.offset, printable(mapping.name));
+}
+
+void print_descriptors(const ImageInfo& info) {
+  fmt::print("\n{} descriptors\n", info.descriptors.size());
+  for (const ImageInfo::Descriptor& descriptor : info.descriptors)
+    fmt::print("{:>9}  {:<10} {}{}\n", descriptor.number, printable(descriptor.kind),
+               printable(descriptor.detail), descriptor.close_on_exec ? " (close-on-exec)" : "");
+}
+
+void print_files(const ImageInfo& info) {
+  fmt::print("\n{} files that a restore needs unchanged\n", info.files.size());
+  for (const ImageInfo::File& file : info.files)
+    fmt::print("  {} ({}{}{})\n", printable(file.path), human_size(file.size_bytes),
+               file.build_id.empty() ? "" : ", build id ", printable(file.build_id));
+}
+
+std::string address(std::uint64_t value) { return fmt::format("{:#x}", value); }
+
+JsonObject describe_thread(const ImageInfo::Thread& thread) {
+  JsonObject object;
+  object.add("tid", thread.tid).add("name", thread.name).add("blocked_in", thread.blocked_in);
+  return object;
+}
+
+JsonObject describe_mapping(const ImageInfo::Mapping& mapping) {
+  JsonObject object;
+  object.add("start", address(mapping.start))
+      .add("end", address(mapping.end))
+      .add("protection", mapping.protection)
+      .add("offset_bytes", mapping.offset)
+      .add("name", mapping.name)
+      .add("stored_bytes", mapping.stored_bytes);
+  return object;
+}
+
+JsonObject describe_descriptor(const ImageInfo::Descriptor& descriptor) {
+  JsonObject object;
+  object.add("number", descriptor.number)
+      .add("kind", descriptor.kind)
+      .add("detail", descriptor.detail)
+      .add("close_on_exec", descriptor.close_on_exec);
+  return object;
+}
+
+JsonObject describe_file(const ImageInfo::File& file) {
+  JsonObject object;
+  object.add("path", file.path).add("size_bytes", file.size_bytes).add("build_id", file.build_id);
+  return object;
+}
+
+JsonObject describe(const ImageInfo& info) {
+  JsonObject object;
+  object.add("major_version", info.major_version)
+      .add("minor_version", info.minor_version)
+      .add("encoding", name_of(info.encoding))
+      .add("image_bytes", info.image_bytes)
+      .add("stored_pages", info.stored_pages)
+      .add("pid", info.pid)
+      .add("name", info.name)
+      .add("executable", info.executable)
+      .add("arguments", info.arguments)
+      .add("working_directory", info.working_directory)
+      .add("kernel_release", info.kernel_release)
+      .add("threads", info.threads, describe_thread)
+      .add("mappings", info.mappings, describe_mapping)
+      .add("descriptors", info.descriptors, describe_descriptor)
+      .add("files", info.files, describe_file);
+  return object;
+}
+
+class Inspect final : public Invocation {
+ public:
+  explicit Inspect(CLI::App& app) {
+    app.add_option("IMAGE", image_, "The image")->option_text(" ")->required();
+    add_json_option(app);
+  }
+
+  int run() override {
+    const ImageInfo info = Image::open(image_).info();
+    if (json) {
+      fmt::print(json_stream, "{}\n", describe(info).text());
+      return 0;
+    }
+    print_process(info);
+    print_threads(info);
+    print_mappings(info);
+    print_descriptors(info);
+    print_files(info);
+    return 0;
+  }
+
+ private:
+  std::string image_;
+};
+
+}  // namespace
+
+const Command kInspect{
+    .name = "inspect",
+    .summary = "Show what an image holds",
+    .failure_status = 1,
+    .declare = declare<Inspect>,
+};
+
+}  // namespace icecore::tool

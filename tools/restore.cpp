@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// icecore restore: a process out of a file, before our eyes or on its own.
+#include <fmt/format.h>
+#include <icecore/restore.hpp>
+#include <signal.h>
+
+#include <optional>
+
+#include "command.hpp"
+#include "foreground.hpp"
+#include "json.hpp"
+#include "pid_file.hpp"
+#include "progress_line.hpp"
+#include "restore_options.hpp"
+#include "signals.hpp"
+
+namespace icecore::tool {
+namespace {
+
+class Restore final : public Invocation {
+ public:
+  explicit Restore(CLI::App& app) : choices_(app) {
+    app.add_option("IMAGE", image_, "The image")->option_text(" ")->required();
+    CLI::Option* detach =
+        app.add_flag("--detach", detach_, "Print the process id and leave the process to itself");
+    app.add_option("--pid-file", pid_file_, "Also write the process id to a file")
+        ->option_text("FILE")
+        ->needs(detach);
+    app.add_flag("--eager", eager_,
+                 "Read all memory before the process runs, as this version always does");
+    add_json_option(app);
+  }
+
+  int run() override {
+    // In the foreground standard output is that of the restored process.
+    if (!detach_) json_stream = stderr;
+    return detach_ ? run_detached() : run_in_foreground();
+  }
+
+ private:
+  int run_in_foreground() {
+    const BlockedSignals blocked{foreground_signals()};
+    RestoredProcess process = rebuild();
+    if (json) print_json(process);
+    // A signal that came too late to stop the restore is meant for the process.
+    if (stop_signal != 0) process.signal(stop_signal);
+    return stay_in_foreground(process);
+  }
+
+  int run_detached() {
+    std::optional<PidFile> pid_file;
+    if (!pid_file_.empty()) pid_file.emplace(pid_file_);
+
+    RestoredProcess process = rebuild();
+    try {
+      if (pid_file) pid_file->write(process.pid());
+    } catch (...) {
+      end(process);  // nobody would know of it
+      throw;
+    }
+    if (json)
+      print_json(process);
+    else
+      fmt::print("{}\n", process.pid());
+    return 0;
+  }
+
+  RestoredProcess rebuild() {
+    const StopOnSignal stop{stop_signal};
+    ProgressLine progress;
+    RestoreOptions options = choices_.options();
+    options.progress = progress.callback();
+    options.stop = stop.token();
+    return restore(Image::open(image_), options);
+  }
+
+  static void end(RestoredProcess& process) {
+    process.signal(SIGKILL);
+    process.wait();
+  }
+
+  void print_json(const RestoredProcess& process) const {
+    const RestoreReport& report = process.report();
+    JsonObject object;
+    object.add("image", image_)
+        .add("pid", process.pid())
+        .add("in_namespace", report.in_namespace)
+        .add("filled_bytes", report.filled_bytes)
+        .add("total_us", report.total)
+        .add("check_us", report.check)
+        .add("build_us", report.build)
+        .add("fill_us", report.fill)
+        .add("thaw_us", report.thaw);
+    fmt::print(json_stream, "{}\n", object.text());
+    std::fflush(json_stream);
+  }
+
+  RestoreChoices choices_;
+  std::string image_;
+  bool detach_ = false;
+  std::string pid_file_;
+  bool eager_ = false;
+};
+
+}  // namespace
+
+const Command kRestore{
+    .name = "restore",
+    .summary = "Bring a process back from its image",
+    .failure_status = kOwnFailure,
+    .declare = declare<Restore>,
+};
+
+}  // namespace icecore::tool

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <icecore/restore.hpp>
+
+#include <string>
+#include <vector>
+
+namespace icecore::tool {
+
+/// The options that say how an image is to be restored; `restore` and `check` share them.
+class RestoreChoices {
+ public:
+  explicit RestoreChoices(CLI::App& app);
+
+  RestoreOptions options() const;
+
+ private:
+  std::string pids_ = "auto";
+  std::vector<std::string> externals_;
+};
+
+}  // namespace icecore::tool

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "signals.hpp"
+
+#include <icecore/error.hpp>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdint>
+
+namespace icecore::tool {
+namespace {
+
+int checked(int result, const char* subject) {
+  if (result == -1) throw Error{Errc::io, subject, errno};
+  return result;
+}
+
+}  // namespace
+
+sigset_t not_ignored(std::initializer_list<int> numbers) {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int number : numbers) {
+    struct sigaction action {};
+    ::sigaction(number, nullptr, &action);
+    if (action.sa_handler != SIG_IGN) ::sigaddset(&signals, number);
+  }
+  return signals;
+}
+
+BlockedSignals::BlockedSignals(const sigset_t& signals) {
+  ::pthread_sigmask(SIG_BLOCK, &signals, &before_);
+}
+
+BlockedSignals::~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+SignalReader::SignalReader(const sigset_t& signals)
+    : fd_(checked(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "make a signalfd")) {}
+
+SignalReader::~SignalReader() { ::close(fd_); }
+
+std::optional<SignalReader::Received> SignalReader::read() const {
+  ::signalfd_siginfo info{};
+  if (::read(fd_, &info, sizeof info) != sizeof info) return std::nullopt;
+  return Received{.number = static_cast<int>(info.ssi_signo),
+                  .from_terminal = info.ssi_code == SI_KERNEL};
+}
+
+StopOnSignal::StopOnSignal(std::atomic<int>& received)
+    : signals_(not_ignored({SIGINT, SIGTERM, SIGHUP, SIGQUIT})),
+      blocked_(signals_),
+      reader_(signals_),
+      end_(checked(::eventfd(0, EFD_CLOEXEC), "make an eventfd")),
+      received_(received),
+      thread_([this] { watch(); }) {}
+
+StopOnSignal::~StopOnSignal() {
+  ::eventfd_write(end_, 1);
+  thread_.join();
+  ::close(end_);
+}
+
+void StopOnSignal::watch() {
+  for (;;) {
+    std::array<::pollfd, 2> waits{{{reader_.fd(), POLLIN, 0}, {end_, POLLIN, 0}}};
+    ::poll(waits.data(), waits.size(), -1);
+    if (waits[1].revents != 0) return;
+    if (const auto signal = reader_.read()) stop_for(signal->number);
+  }
+}
+
+void StopOnSignal::stop_for(int number) {
+  if (received_.exchange(number) == 0) {
+    stop_.request_stop();
+    return;
+  }
+  // Whoever asks twice does not want to wait.  The kernel then lets the target run on.
+  sigset_t one;
+  ::sigemptyset(&one);
+  ::sigaddset(&one, number);
+  ::signal(number, SIG_DFL);
+  ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  ::raise(number);
+}
+
+}  // namespace icecore::tool

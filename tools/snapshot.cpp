@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// icecore snapshot: a running process into a file.
+#include <fmt/format.h>
+#include <icecore/snapshot.hpp>
+
+#include <charconv>
+#include <climits>
+#include <optional>
+#include <string_view>
+
+#include "command.hpp"
+#include "format.hpp"
+#include "json.hpp"
+#include "progress_line.hpp"
+#include "signals.hpp"
+
+namespace icecore::tool {
+namespace {
+
+constexpr int kSmallestLevel = -7;
+constexpr int kLargestLevel = 19;
+
+struct Compression {
+  Encoding encoding;
+  std::optional<int> level;
+};
+
+std::optional<Compression> parse_compression(std::string_view text) {
+  if (text == "raw") return Compression{Encoding::raw, std::nullopt};
+  if (text == "zstd") return Compression{Encoding::zstd, std::nullopt};
+  if (!text.starts_with("zstd:")) return std::nullopt;
+  text.remove_prefix(5);
+  int level = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), level);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  if (level < kSmallestLevel || level > kLargestLevel) return std::nullopt;
+  return Compression{Encoding::zstd, level};
+}
+
+std::string check_compression(const std::string& text) {
+  if (parse_compression(text)) return {};
+  return fmt::format("{} is not raw, zstd or zstd:LEVEL with a level from {} to {}", text,
+                     kSmallestLevel, kLargestLevel);
+}
+
+class Snapshot final : public Invocation {
+ public:
+  explicit Snapshot(CLI::App& app) {
+    app.add_option("PID", pid_, "The process")
+        ->option_text(" ")
+        ->required()
+        ->check(CLI::Range(1, INT_MAX));
+    app.add_option("-o,--output", image_, "The file to write; replaced if it exists")
+        ->option_text("IMAGE")
+        ->required();
+    app.add_flag("--kill", kill_, "Kill the process once the image is on disk");
+    app.add_option("--compress", compression_,
+                   "How to store memory: raw (the default) restores fastest, zstd is smaller; "
+                   "LEVEL from -7 (fastest) to 19 (smallest)")
+        ->option_text("raw|zstd[:LEVEL]")
+        ->check(check_compression);
+    app.add_flag("--no-fsync", no_fsync_, "Do not wait until the image is on disk");
+    add_json_option(app);
+  }
+
+  int run() override {
+    const SnapshotReport report = take();
+    if (json)
+      print_json(report);
+    else
+      print(report);
+    return 0;
+  }
+
+ private:
+  SnapshotReport take() {
+    const StopOnSignal stop{stop_signal};
+    ProgressLine progress;
+    const auto [encoding, level] = parse_compression(compression_).value();
+    SnapshotOptions options{.encoding = encoding,
+                            .kill = kill_,
+                            .fsync = !no_fsync_,
+                            .progress = progress.callback(),
+                            .stop = stop.token()};
+    if (level) options.zstd_level = *level;
+    return snapshot(pid_, image_, options);
+  }
+
+  void print(const SnapshotReport& report) const {
+    fmt::print("{}: process {}{}, {} threads, {} mappings, {} descriptors; {} pages in {}\n",
+               image_, pid_, kill_ ? " (killed)" : "", report.threads, report.mappings,
+               report.descriptors, report.stored_pages, human_size(report.image_bytes));
+    fmt::print("frozen {} (freeze {}, state {}, pages {}), commit {}, total {}\n",
+               human_time(report.frozen), human_time(report.freeze), human_time(report.state),
+               human_time(report.pages), human_time(report.commit), human_time(report.total));
+  }
+
+  void print_json(const SnapshotReport& report) const {
+    JsonObject object;
+    object.add("image", image_)
+        .add("pid", pid_)
+        .add("killed", kill_)
+        .add("threads", report.threads)
+        .add("mappings", report.mappings)
+        .add("descriptors", report.descriptors)
+        .add("stored_pages", report.stored_pages)
+        .add("zero_pages", report.zero_pages)
+        .add("image_bytes", report.image_bytes)
+        .add("total_us", report.total)
+        .add("frozen_us", report.frozen)
+        .add("freeze_us", report.freeze)
+        .add("state_us", report.state)
+        .add("pages_us", report.pages)
+        .add("commit_us", report.commit);
+    fmt::print(json_stream, "{}\n", object.text());
+  }
+
+  int pid_ = 0;
+  std::string image_;
+  bool kill_ = false;
+  std::string compression_ = "raw";
+  bool no_fsync_ = false;
+};
+
+}  // namespace
+
+const Command kSnapshot{
+    .name = "snapshot",
+    .summary = "Write a running process to a file",
+    .failure_status = 1,
+    .declare = declare<Snapshot>,
+};
+
+}  // namespace icecore::tool
