@@ -48,6 +48,8 @@ constexpr std::array kKept{
     FlagRow{"dc", MappingFlag::dont_fork, kMadvDontFork},
     FlagRow{"wf", MappingFlag::wipe_on_fork, kMadvWipeOnFork},
     FlagRow{"mg", MappingFlag::mergeable, kMadvMergeable},
+    FlagRow{"lo", MappingFlag::locked, 0},
+    FlagRow{"lf", MappingFlag::locked_on_fault, 0},
 };
 
 struct RefusedFlag {
@@ -58,8 +60,6 @@ constexpr std::array kRefused{
     RefusedFlag{"io", "memory of a device"},
     RefusedFlag{"pf", "memory of a device"},
     RefusedFlag{"ht", "huge pages (hugetlbfs)"},
-    RefusedFlag{"lo", "locked memory"},
-    RefusedFlag{"lf", "memory locked on fault"},
     RefusedFlag{"um", "registered with a userfaultfd"},
     RefusedFlag{"uw", "registered with a userfaultfd"},
     RefusedFlag{"ui", "registered with a userfaultfd"},
@@ -385,6 +385,15 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
     }
     advise(mapping, calls);
   }
+}
+
+void rebuild_locks(const state::AddressSpaceT& image, CallStream& calls) {
+  constexpr std::uint64_t kOnFault = 1;  // MLOCK_ONFAULT
+  for (const state::Mapping& mapping : image.mappings)
+    if (has(mapping, MappingFlag::locked))
+      calls.call("lock memory", SYS_mlock2,
+                 {mapping.start(), mapping.end() - mapping.start(),
+                  has(mapping, MappingFlag::locked_on_fault) ? kOnFault : 0});
 }
 
 void rebuild_bounds(const state::AddressSpaceT& image, int executable, CallStream& calls) {

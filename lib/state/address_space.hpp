@@ -48,6 +48,9 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
                       const std::function<int(const state::Mapping&)>& mapped_file,
                       CallStream& calls);
 
+/// Locks what was locked; once the contents are there.
+void rebuild_locks(const state::AddressSpaceT& image, CallStream& calls);
+
 /// Sets brk, stack, argument and environment bounds, auxiliary vector and executable; the last from
 /// a descriptor in the process.
 void rebuild_bounds(const state::AddressSpaceT& image, int executable, CallStream& calls);

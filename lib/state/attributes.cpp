@@ -130,6 +130,8 @@ void AttributeQuestions::refuse_settings(const CallList& list, Capture& capture)
   refuse_if_set(securebits_, "secure bits (PR_SET_SECUREBITS)");
   refuse_if_set(mdwe_, "memory-deny-write-execute (PR_SET_MDWE)");
   refuse_if_set(merge_, "memory merging (PR_SET_MEMORY_MERGE)");
+  if (list.value<std::int32_t>(words_) != 0)
+    capture.refusals.add("parent death signal (PR_SET_PDEATHSIG): cannot be kept yet");
   refuse_if_set(flusher_, "I/O flusher (PR_SET_IO_FLUSHER)");
 }
 
@@ -158,7 +160,6 @@ void AttributeQuestions::answers(const CallList& list, Capture& capture, state::
     const auto limit = sys::resource_limit(pid, resource);
     process.limits.emplace_back(limit.soft, limit.hard);
   }
-  process.parent_death_signal = list.value<std::int32_t>(words_);
   process.child_subreaper = list.value<std::int32_t>(words_ + 8) != 0;
   process.xstate_permission = list.value<std::uint64_t>(words_ + 16);
   process.dumpable = static_cast<std::int32_t>(list.result(dumpable_));
@@ -172,8 +173,8 @@ void rebuild_attributes(const state::ProcessT& process, int working_directory, C
              {static_cast<std::uint64_t>(working_directory)});
   calls.call("set the umask", SYS_umask, {process.umask});
   calls.call("set the personality", SYS_personality, {process.personality});
-  calls.call("set the parent death signal", SYS_prctl,
-             {PR_SET_PDEATHSIG, static_cast<std::uint64_t>(process.parent_death_signal)});
+  // Set while the process was being built, so that it would not outlive its builder.
+  calls.call("clear the parent death signal", SYS_prctl, {PR_SET_PDEATHSIG, 0});
   calls.call("set the subreaper setting", SYS_prctl,
              {PR_SET_CHILD_SUBREAPER, process.child_subreaper ? 1U : 0U});
   calls.call("set the huge page setting", SYS_prctl,

@@ -83,6 +83,7 @@ class Interview {
         leader_list_(remote_.data_begin(), kLeaderBytes, kLeaderCalls),
         signals_(leader_list_),
         attributes_(leader_list_) {
+    refuse_locking_of_everything_new(capture, vmas);
     remote_.report_with(choose_report_signal(capture));
     std::uint64_t cell = remote_.data_begin() + kLeaderBytes;
     for (std::size_t i = 0; i < threads_.size(); ++i, cell += ThreadQuestions::kBytes) {
@@ -104,6 +105,19 @@ class Interview {
   const ThreadQuestions& thread_questions(std::size_t i) const { return questions_[i]; }
 
  private:
+  /// mlockall(MCL_FUTURE) shows in nothing but that fresh memory, such as ours, is locked.
+  void refuse_locking_of_everything_new(Capture& capture, const std::vector<sys::Vma>& before) const {
+    const auto locked = [](const sys::Vma& vma) { return vma.has_flag("lo"); };
+    if (std::ranges::none_of(before, locked)) return;
+    const auto now = sys::read_smaps(capture.pid);
+    const auto ours = std::ranges::find_if(now, [&](const sys::Vma& vma) {
+      return vma.start <= remote_.data_begin() && remote_.data_begin() < vma.end;
+    });
+    if (ours != now.end() && locked(*ours))
+      capture.refusals.add("memory: all new memory is locked (mlockall with MCL_FUTURE): cannot be "
+                           "kept yet");
+  }
+
   std::span<Tracee> threads_;
   RemoteSyscalls remote_;
   CallList leader_list_;

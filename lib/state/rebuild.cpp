@@ -246,6 +246,7 @@ std::uint64_t ProcessRebuild::fill_memory(const PageStore& store, const Progress
 // ---- everything else ----------------------------------------------------------------------------
 
 void ProcessRebuild::set_attributes() {
+  rebuild_locks(*image_.address_space, *calls_);
   rebuild_attributes(image_, plan_->slot_of_file(working_directory_), *calls_);
   calls_->run();
   CallList& list = calls_->room(64, 64 * 48);
@@ -277,7 +278,6 @@ void ProcessRebuild::make_threads() {
   }
   calls_->run();
   const std::vector<pid_t> ids = thread_ids();
-  process_->threads().reserve(ids.size());
   for (std::size_t i = 1; i < ids.size(); ++i) process_->adopt(ids[i], image_.threads[i]->tid);
 
   std::vector<CallList> lists;

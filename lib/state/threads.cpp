@@ -107,6 +107,12 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
   const sys::Rseq rseq = sys::rseq(tid);
   sys::Registers registers = thread.registers();
   abort_restartable_sequence(registers, rseq, capture.memory);
+  if (in_syscall(registers)) {
+    const long number = sleeps.call_number(thread);
+    if (number < 0)
+      capture.refusals.add("thread {}: fell asleep at the moment of the freeze: try again", tid);
+    registers.orig_rax = static_cast<unsigned long long>(number);
+  }
   state->registers = as_bytes(registers);
   state->xstate = trimmed(sys::xstate(tid));
   state->signal_mask = thread.signal_mask();

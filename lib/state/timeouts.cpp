@@ -63,12 +63,23 @@ nanoseconds read_timespec(std::uint64_t address, const sys::RemoteMemory& memory
   return std::chrono::seconds{time.seconds} + nanoseconds{time.nanoseconds};
 }
 
+/// The call that goes on as restart_syscall, from where in the kernel it sleeps.
+long restarted_call(const sys::SleepingCall& call, const std::string& function) {
+  constexpr std::uint64_t kClocks = 16;  // clock ids are small numbers, an address is not
+  if (function.find("poll") != std::string::npos) return SYS_poll;
+  if (function.find("futex") != std::string::npos) return SYS_futex;
+  return call.arguments[0] < kClocks ? SYS_clock_nanosleep : SYS_nanosleep;
+}
+
 }  // namespace
 
 SleepObserver::SleepObserver(pid_t pid) {
   for (const pid_t tid : sys::list_threads(pid)) {
-    const auto call = sys::sleeping_call(tid);
-    if (!call || !timeout_of(*call)) continue;
+    auto call = sys::sleeping_call(tid);
+    if (!call) continue;
+    const bool restarted = call->number == SYS_restart_syscall;
+    if (restarted) call->number = restarted_call(*call, sys::sleeping_function(tid));
+    if (!restarted && !timeout_of(*call)) continue;
     const auto scheduler = sys::scheduler_view(tid);
     const auto now = sys::scheduler_clock_ns();
     if (!scheduler || !now) continue;
@@ -77,10 +88,18 @@ SleepObserver::SleepObserver(pid_t pid) {
   }
 }
 
+long SleepObserver::call_number(const Tracee& thread) const {
+  const auto number = static_cast<long>(thread.registers().orig_rax);
+  if (number != SYS_restart_syscall) return number;
+  const auto sleep = sleeps_.find(thread.tid());
+  return sleep == sleeps_.end() ? -1 : sleep->second.call.number;
+}
+
 std::optional<nanoseconds> SleepObserver::time_left(const Tracee& thread,
                                                     const sys::RemoteMemory& memory) const {
   if (static_cast<long>(thread.registers().rax) != kRestartBlock) return std::nullopt;
-  const sys::SleepingCall call = call_in(thread.registers());
+  sys::SleepingCall call = call_in(thread.registers());
+  call.number = call_number(thread);
   const auto place = timeout_of(call);
   if (!place) return std::nullopt;
   if (place->left != 0) return read_timespec(place->left, memory);

@@ -202,6 +202,10 @@ std::optional<SchedulerView> scheduler_view(pid_t tid) {
                        .switches = parse<std::uint64_t>(value("nr_switches"))};
 }
 
+std::string sleeping_function(pid_t tid) {
+  return try_read_file(fmt::format("/proc/{}/wchan", tid)).value_or("");
+}
+
 std::optional<std::int64_t> scheduler_clock_ns() {
   ::sched_yield();  // brings our own exec_start up to date, which else moves with the timer tick
   const auto view = scheduler_view(::gettid());

@@ -83,6 +83,9 @@ struct SchedulerView {
 /// Nothing when the kernel does not say.
 std::optional<SchedulerView> scheduler_view(pid_t tid);
 
+/// The kernel function in which a thread sleeps, as "hrtimer_nanosleep"; empty when not known.
+std::string sleeping_function(pid_t tid);
+
 /// The scheduler's clock now, as precise as SchedulerView::last_ran_ns.
 std::optional<std::int64_t> scheduler_clock_ns();
 

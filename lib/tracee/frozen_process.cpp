@@ -93,7 +93,13 @@ bool FrozenProcess::stop_new_threads(const std::stop_token& stop) {
 
 void FrozenProcess::kill() {
   sys::send_signal(pid_, SIGKILL);
-  for (Tracee& thread : threads_) thread.forget();
+  // Until the last thread has gone: then all its ids but the leader's are free, and that one is as
+  // soon as its parent has reaped it.
+  for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {
+    while (sys::wait_stop(thread->tid()).kind != sys::Stop::Kind::exited) {
+    }
+    thread->forget();
+  }
   threads_.clear();
 }
 

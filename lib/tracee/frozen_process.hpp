@@ -32,7 +32,10 @@ class FrozenProcess {
   Tracee& leader() noexcept { return threads_.front(); }
 
   /// The process runs on.
-  void thaw() noexcept { threads_.clear(); }
+  void thaw() noexcept {
+    // The leader last: a thread that waits for it in a futex is better back there before it runs.
+    while (!threads_.empty()) threads_.pop_back();
+  }
 
   /// Ends the process: it never runs again.
   void kill();

@@ -102,9 +102,10 @@ void StubProcess::map_area(std::uint64_t address) {
 }
 
 sys::Fd StubProcess::let_run() noexcept {
-  for (Tracee& thread : threads_) {
-    sys::detach(thread.tid(), 0);
-    thread.forget();
+  // The leader last: a thread that waits for it in a futex is better back there before it runs.
+  for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {
+    sys::detach(thread->tid(), 0);
+    thread->forget();
   }
   pid_ = 0;
   return std::move(pidfd_);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <deque>
 #include <vector>
 
 #include "sys/fd.hpp"
@@ -28,7 +29,7 @@ class StubProcess {
   const sys::Fd& pidfd() const noexcept { return pidfd_; }
 
   /// Its threads, all stopped; the leader first.
-  std::vector<Tracee>& threads() noexcept { return threads_; }
+  std::deque<Tracee>& threads() noexcept { return threads_; }
   Tracee& leader() noexcept { return threads_.front(); }
 
   /// Takes over a thread that the process has just made with CLONE_PTRACE.  `tid` as seen by us.
@@ -60,7 +61,7 @@ class StubProcess {
   sys::Fd socket_;
   pid_t pid_ = 0;
   sys::Fd pidfd_;
-  std::vector<Tracee> threads_;
+  std::deque<Tracee> threads_;  // a deque: what refers to one stays good when others come
   std::vector<sys::Vma> mappings_;
 };
 
