@@ -34,7 +34,7 @@ void preflight(pid_t pid) {
   sys::check_may_trace(pid);
 
   Refusals refusals;
-  refuse_from_outside(pid, refusals);
+  refuse_other_worlds(pid, refusals);
   refusals.throw_if_any(Errc::unsupported,
                         fmt::format("process {} cannot be snapshotted:", pid));
 }

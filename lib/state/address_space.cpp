@@ -163,6 +163,7 @@ class Recorder {
     if (is_vdso_part(vma.name)) return false;
     for (const RefusedFlag& row : kRefused)
       if (vma.has_flag(row.letters)) return say(row.what), true;
+    if (vma.protection_key != 0) return say("protection key"), true;
     if (vma.name.starts_with("/SYSV")) return say("SysV shared memory"), true;
     if (vma.name.starts_with("/memfd:")) return say("memfd"), true;
     if (vma.name.starts_with("/[aio]")) return say("ring of asynchronous I/O"), true;

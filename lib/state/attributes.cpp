@@ -86,9 +86,12 @@ bool armed(const ::itimerval& timer) {
 
 }  // namespace
 
-void refuse_from_outside(pid_t pid, Refusals& refusals) {
+void refuse_other_worlds(pid_t pid, Refusals& refusals) {
   refuse_other_namespaces(pid, refusals);
   refuse_other_credentials(pid, refusals);
+}
+
+void refuse_from_outside(pid_t pid, Refusals& refusals) {
   const auto children = sys::list_children(pid);
   if (!children.empty())
     refusals.add("process {}: has {} child process(es), the first is {}: process trees cannot be "
@@ -99,10 +102,11 @@ void refuse_from_outside(pid_t pid, Refusals& refusals) {
 }
 
 AttributeQuestions::AttributeQuestions(CallList& list)
-    : timers_(list.reserve(3 * sizeof(::itimerval))), words_(list.reserve(3 * 8)) {
+    : timers_(list.reserve(3 * sizeof(::itimerval))), words_(list.reserve(4 * 8)) {
   for (std::uint64_t which = 0; which < 3; ++which)
     list.call("read an interval timer", SYS_getitimer,
               {which, timers_ + which * sizeof(::itimerval)});
+  list.call("read the time stamp counter setting", SYS_prctl, {PR_GET_TSC, words_ + 24});
   list.call("read the parent death signal", SYS_prctl, {PR_GET_PDEATHSIG, words_});
   list.call("read the subreaper setting", SYS_prctl, {PR_GET_CHILD_SUBREAPER, words_ + 8});
   list.try_call(SYS_arch_prctl, {kGetXcompPermission, words_ + 16});
@@ -130,6 +134,8 @@ void AttributeQuestions::refuse_settings(const CallList& list, Capture& capture)
   refuse_if_set(securebits_, "secure bits (PR_SET_SECUREBITS)");
   refuse_if_set(mdwe_, "memory-deny-write-execute (PR_SET_MDWE)");
   refuse_if_set(merge_, "memory merging (PR_SET_MEMORY_MERGE)");
+  if (list.value<std::int32_t>(words_ + 24) != PR_TSC_ENABLE)
+    capture.refusals.add("time stamp counter is disabled (PR_SET_TSC): cannot be kept yet");
   if (list.value<std::int32_t>(words_) != 0)
     capture.refusals.add("parent death signal (PR_SET_PDEATHSIG): cannot be kept yet");
   refuse_if_set(flusher_, "I/O flusher (PR_SET_IO_FLUSHER)");

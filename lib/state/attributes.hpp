@@ -28,8 +28,11 @@ class AttributeQuestions {
   std::size_t brk_, dumpable_, thp_, timer_slack_, securebits_, mdwe_, merge_, flusher_;
 };
 
-/// Refuses, before anything is touched, what can be seen from outside and cannot be kept: other
-/// credentials or namespaces than ours, seccomp, children …
+/// Refuses processes whose world is not ours: other credentials or namespaces, seccomp.  Nothing of
+/// them may even be looked at from inside.
+void refuse_other_worlds(pid_t pid, Refusals& refusals);
+
+/// Refuses what can be seen from outside and cannot be kept: children, timers.
 void refuse_from_outside(pid_t pid, Refusals& refusals);
 
 /// Adds the calls that set everything again but the limits; `working_directory` is a descriptor in

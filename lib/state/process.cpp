@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <optional>
 #include <string_view>
 
 #include "state/address_space.hpp"
@@ -127,6 +129,23 @@ class Interview {
   std::vector<ThreadQuestions> questions_;
 };
 
+/// Before any thread runs again for us, which the scheduler would count.
+std::vector<std::optional<std::chrono::nanoseconds>> observe_time_left(
+    const Capture& capture, const SleepObserver& sleeps) {
+  std::vector<std::optional<std::chrono::nanoseconds>> left;
+  for (const Tracee& thread : capture.process.threads())
+    left.push_back(sleeps.time_left(thread, capture.memory));
+  return left;
+}
+
+void refuse_unshared_tables(Capture& capture) {
+  for (const Tracee& thread : capture.process.threads())
+    if (!sys::share_descriptors_and_folder(capture.pid, thread.tid()))
+      capture.refusals.add("thread {}: has descriptors or a working directory of its own "
+                           "(unshare): cannot be kept",
+                           thread.tid());
+}
+
 }  // namespace
 
 CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
@@ -139,6 +158,8 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
                            .pages = std::move(address_space.pages)};
   state::ProcessT& process = *captured.state;
   process.descriptors = capture_descriptors(capture);
+  refuse_unshared_tables(capture);
+  const auto time_left = observe_time_left(capture, sleeps);
   {
     const Interview interview{capture, vmas};
     interview.attributes().answers(interview.leader(), capture, process, *address_space.state);
@@ -146,7 +167,7 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
     const auto threads = capture.process.threads();
     for (std::size_t i = 0; i < threads.size(); ++i)
       process.threads.push_back(capture_thread(capture, threads[i], interview.thread_questions(i),
-                                               interview.thread(i), sleeps));
+                                               interview.thread(i), sleeps, time_left[i]));
   }
   process.address_space = std::move(address_space.state);
   return captured;

@@ -2,7 +2,6 @@
 #include "state/rebuild.hpp"
 
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -76,6 +75,7 @@ ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const RestoreOption
   for (const sys::Fd& file : files_) files.push_back(&file);
   plan_.emplace(*image_.descriptors, descriptions_, files);
   process_.emplace(area_bytes(image_), image_.pid, false);
+  if (in_namespace) sys::make_children_in_own_namespace();
 }
 
 void ProcessRebuild::start_namespace() {

@@ -25,7 +25,8 @@ class ThreadQuestions {
  private:
   friend std::unique_ptr<state::ThreadT> capture_thread(Capture&, const Tracee&,
                                                         const ThreadQuestions&, const CallList&,
-                                                        const SleepObserver&);
+                                                        const SleepObserver&,
+                                                        std::optional<std::chrono::nanoseconds>);
   std::uint64_t alternate_stack_;
   std::uint64_t tid_address_;
 };
@@ -33,7 +34,8 @@ class ThreadQuestions {
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
                                                const ThreadQuestions& questions,
                                                const CallList& answers,
-                                               const SleepObserver& sleeps);
+                                               const SleepObserver& sleeps,
+                                               std::optional<std::chrono::nanoseconds> time_left);
 
 // ---- rebuilding, in this order ----------------------------------------------------------------
 

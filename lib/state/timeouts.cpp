@@ -81,8 +81,8 @@ SleepObserver::SleepObserver(pid_t pid) {
     if (restarted) call->number = restarted_call(*call, sys::sleeping_function(tid));
     if (!restarted && !timeout_of(*call)) continue;
     const auto scheduler = sys::scheduler_view(tid);
-    const auto now = sys::scheduler_clock_ns();
-    if (!scheduler || !now) continue;
+    const auto now = scheduler ? sys::scheduler_clock_ns(scheduler->cpu) : std::nullopt;
+    if (!now) continue;
     const nanoseconds asleep{std::max<std::int64_t>(0, *now - scheduler->last_ran_ns)};
     sleeps_[tid] = {*call, Clock::now() - asleep, scheduler->switches};
   }

@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include <charconv>
+#include <cstdlib>
 
 #include "icecore/error.hpp"
 #include "sys/procfs.hpp"
@@ -63,6 +64,7 @@ bool starts_mapping(std::string_view line) {
 
 std::vector<Vma> parse_maps(std::string_view text) {
   constexpr std::string_view kFlags = "VmFlags: ";
+  constexpr std::string_view kProtectionKey = "ProtectionKey:";
   std::vector<Vma> vmas;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
@@ -70,6 +72,9 @@ std::vector<Vma> parse_maps(std::string_view text) {
     text.remove_prefix(std::min(end + 1, text.size()));
     if (starts_mapping(line))
       vmas.push_back(parse_first_line(line));
+    else if (line.starts_with(kProtectionKey) && !vmas.empty())
+      vmas.back().protection_key =
+          static_cast<unsigned>(std::atoi(std::string{line.substr(kProtectionKey.size())}.c_str()));
     else if (line.starts_with(kFlags) && !vmas.empty())
       vmas.back().flags = line.substr(kFlags.size());
   }

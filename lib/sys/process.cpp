@@ -58,6 +58,14 @@ int compare_descriptors(pid_t pid, int a, int b) {
   return order == 0 ? 0 : order == 1 ? -1 : 1;
 }
 
+bool share_descriptors_and_folder(pid_t a, pid_t b) {
+  const auto same = [&](int what) {
+    return checked([&] { return ::syscall(SYS_kcmp, a, b, what, 0, 0); },
+                   "compare threads {} and {}", a, b) == 0;
+  };
+  return same(KCMP_FILES) && same(KCMP_FS);
+}
+
 ResourceLimit resource_limit(pid_t pid, int resource) {
   ::rlimit64 limit{};
   checked([&] { return ::prlimit64(pid, static_cast<__rlimit_resource>(resource), nullptr, &limit); },

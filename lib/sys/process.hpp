@@ -47,6 +47,9 @@ Fd copy_descriptor(const Fd& pidfd, int number);
 /// Orders the open file descriptions behind two descriptors of a process: <0, 0, >0.
 int compare_descriptors(pid_t pid, int a, int b);
 
+/// True when two threads have one table of descriptors, and one working directory and umask.
+bool share_descriptors_and_folder(pid_t a, pid_t b);
+
 struct ResourceLimit {
   std::uint64_t soft;
   std::uint64_t hard;

@@ -173,6 +173,7 @@ std::optional<Stat> read_stat(pid_t tid) {
       .start_code = unsigned_field(26),
       .end_code = unsigned_field(27),
       .start_stack = unsigned_field(28),
+      .cpu = parse<int>(field(39)),
       .start_data = unsigned_field(45),
       .end_data = unsigned_field(46),
       .start_brk = unsigned_field(47),
@@ -195,21 +196,31 @@ std::optional<SchedulerView> scheduler_view(pid_t tid) {
   };
   // Milliseconds, with six digits of nanoseconds behind the point.
   const std::string_view ran = value("se.exec_start");
-  if (ran.empty()) return std::nullopt;
+  const auto stat = read_stat(tid);
+  if (ran.empty() || !stat) return std::nullopt;
   const std::size_t point = std::min(ran.find('.'), ran.size() - 1);
   return SchedulerView{.last_ran_ns = parse<std::int64_t>(ran.substr(0, point)) * 1'000'000 +
                                       parse<std::int64_t>(ran.substr(point + 1)),
-                       .switches = parse<std::uint64_t>(value("nr_switches"))};
+                       .switches = parse<std::uint64_t>(value("nr_switches")),
+                       .cpu = static_cast<unsigned>(stat->cpu)};
 }
 
 std::string sleeping_function(pid_t tid) {
   return try_read_file(fmt::format("/proc/{}/wchan", tid)).value_or("");
 }
 
-std::optional<std::int64_t> scheduler_clock_ns() {
+std::optional<std::int64_t> scheduler_clock_ns(unsigned cpu) {
+  ::cpu_set_t before;
+  ::cpu_set_t only;
+  CPU_ZERO(&only);
+  CPU_SET(cpu, &only);
+  if (::sched_getaffinity(0, sizeof before, &before) != 0 ||
+      ::sched_setaffinity(0, sizeof only, &only) != 0)
+    return std::nullopt;
   ::sched_yield();  // brings our own exec_start up to date, which else moves with the timer tick
   const auto view = scheduler_view(::gettid());
-  if (!view) return std::nullopt;
+  ::sched_setaffinity(0, sizeof before, &before);
+  if (!view || view->cpu != cpu) return std::nullopt;
   return view->last_ran_ns;
 }
 

@@ -7,8 +7,9 @@
 //  * A process that ends while one of its files is read gives ESRCH at the read, or an empty file.
 //  * /proc/TID/… exists for every thread, although readdir of /proc lists leaders only.
 //  * Kernel threads carry PF_KTHREAD in the flags of stat.
-//  * /proc/TID/sched (CONFIG_SCHED_DEBUG) shows when the thread last ran on a clock that all
-//    threads of the machine share; it moves when the thread is woken, as by a freeze.
+//  * /proc/TID/sched (CONFIG_SCHED_DEBUG) shows when the thread last ran; that moves when it is woken,
+//    as by a freeze.  The clock is that of the CPU on which it ran: those of two CPUs of a virtual
+//    machine can be seconds apart, since they stand still while the host runs something else.
 
 #include <sys/types.h>
 
@@ -68,6 +69,7 @@ struct Stat {
   long nice = 0;
   std::uint64_t start_time = 0;
   std::uint64_t start_code = 0, end_code = 0, start_stack = 0;
+  int cpu = 0;  ///< where it last ran
   std::uint64_t start_data = 0, end_data = 0, start_brk = 0;
   std::uint64_t arg_start = 0, arg_end = 0, env_start = 0, env_end = 0;
 
@@ -79,6 +81,7 @@ std::optional<Stat> read_stat(pid_t tid);
 struct SchedulerView {
   std::int64_t last_ran_ns = 0;  ///< on the scheduler's clock
   std::uint64_t switches = 0;    ///< how often it got and lost a CPU
+  unsigned cpu = 0;              ///< where it last ran
 };
 /// Nothing when the kernel does not say.
 std::optional<SchedulerView> scheduler_view(pid_t tid);
@@ -86,8 +89,9 @@ std::optional<SchedulerView> scheduler_view(pid_t tid);
 /// The kernel function in which a thread sleeps, as "hrtimer_nanosleep"; empty when not known.
 std::string sleeping_function(pid_t tid);
 
-/// The scheduler's clock now, as precise as SchedulerView::last_ran_ns.
-std::optional<std::int64_t> scheduler_clock_ns();
+/// The scheduler's clock of one CPU now, as precise as SchedulerView::last_ran_ns.  Moves the calling
+/// thread to that CPU for a moment; nothing when it may not go there.
+std::optional<std::int64_t> scheduler_clock_ns(unsigned cpu);
 
 /// The system call in which a thread sleeps.
 struct SleepingCall {

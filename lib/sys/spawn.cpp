@@ -124,4 +124,10 @@ void make_children_in_namespace_of(const Fd& pidfd) {
   checked([&] { return ::setns(pidfd.get(), CLONE_NEWPID); }, "enter the new pid namespace");
 }
 
+void make_children_in_own_namespace() {
+  const Fd own{checked([] { return ::open("/proc/thread-self/ns/pid", O_RDONLY | O_CLOEXEC); },
+                       "open our pid namespace")};
+  checked([&] { return ::setns(own.get(), CLONE_NEWPID); }, "return to our pid namespace");
+}
+
 }  // namespace icecore::sys

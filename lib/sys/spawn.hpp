@@ -40,4 +40,7 @@ Spawned spawn_stopped(const SpawnRequest& request);
 /// process; they are our children all the same.
 void make_children_in_namespace_of(const Fd& pidfd);
 
+/// Ends that.  A thread cannot make threads while its children would live elsewhere.
+void make_children_in_own_namespace();
+
 }  // namespace icecore::sys

@@ -49,10 +49,12 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
     // What was written in many small pieces may have taken more room than the same bytes in one.
     sys::fill_pipe(ends.write_end, object.contents);
   }
-  // Opening it by name makes a description of its own, in case there was more than one of this end.
+  // A second description of the same end comes from opening it by name, as it once did.
   const sys::Fd& end = pipe.write_end ? ends.write_end : ends.read_end;
   const int access = pipe.write_end ? O_WRONLY : O_RDONLY;
-  sys::Fd fd = sys::open_file(fmt::format("/proc/self/fd/{}", end.get()), access | O_NONBLOCK);
+  sys::Fd fd = all.given_ends.emplace(pipe.pipe, pipe.write_end).second
+                   ? sys::duplicate(end.get())
+                   : sys::open_file(fmt::format("/proc/self/fd/{}", end.get()), access | O_NONBLOCK);
   sys::set_status_flags(fd, static_cast<int>(description.flags));
   return fd;
 }

@@ -41,7 +41,8 @@ struct DescriptorRebuild {
   const state::ProcessT& process;
   const RestoreOptions& options;
   const std::string& root;  ///< stands before every path: "" or the root of another namespace
-  std::map<std::int32_t, sys::Pipe> pipes = {};  ///< by index, both ends, until handed out
+  std::map<std::int32_t, sys::Pipe> pipes = {};  ///< by index, both ends
+  std::set<std::pair<std::int32_t, bool>> given_ends = {};  ///< index, write end: handed out once
 };
 
 struct DescriptorRoom {
