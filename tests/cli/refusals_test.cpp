@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `icecore snapshot` refuses: processes that it cannot take, and state that it cannot keep.  Each
+// time the target runs on, no file appears, and the message names the reason.
+#include <icecore/error.hpp>
+#include <icecore/snapshot.hpp>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include <catch2/catch.hpp>
+#include <fstream>
+
+#include "support/proc_view.hpp"
+#include "support/restored.hpp"
+#include "support/run.hpp"
+#include "support/skip.hpp"
+#include "support/target.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace test {
+namespace {
+
+namespace fs = std::filesystem;
+
+Outcome snapshot(const std::string& pid, const fs::path& image) {
+  return icecore({"snapshot", pid, "-o", image});
+}
+
+/// Exit status 1, all of `words` in the message, no file in the folder of the image.
+void expect_refused(const Outcome& outcome, const fs::path& image,
+                    const std::vector<std::string>& words) {
+  INFO(outcome.err);
+  CHECK(outcome.status == 1);
+  CHECK(outcome.err.starts_with("icecore: "));
+  for (const std::string& word : words) CHECK_THAT(outcome.err, Catch::Contains(word));
+  CHECK_FALSE(fs::exists(image));
+  for (const auto& left : fs::directory_iterator{image.parent_path()})
+    CHECK(left.path().filename().string().find(image.filename()) == std::string::npos);
+}
+
+// ---- processes ---------------------------------------------------------------------------------
+
+TEST_CASE("a process that does not exist is refused") {
+  TemporaryFolder folder;
+  Process process = Process::start({"true"}, {});
+  process.wait();
+  const std::string pid = std::to_string(process.pid());
+  expect_refused(snapshot(pid, folder / "image"), folder / "image", {pid, "no such process"});
+}
+
+TEST_CASE("a zombie is refused") {
+  TemporaryFolder folder;
+  Process process = Process::start({"true"}, {});
+  REQUIRE(process.ended(kPatience));  // and not waited for
+  expect_refused(snapshot(std::to_string(process.pid()), folder / "image"), folder / "image",
+                 {"zombie"});
+}
+
+TEST_CASE("a kernel thread is refused") {
+  std::string name;
+  std::ifstream{"/proc/2/comm"} >> name;
+  if (name != "kthreadd") return skip("process 2 is no kernel thread here");
+  TemporaryFolder folder;
+  expect_refused(snapshot("2", folder / "image"), folder / "image", {"kernel thread"});
+}
+
+TEST_CASE("icecore itself is refused") {
+  TemporaryFolder folder;
+  const std::string image = folder / "image";
+  const Outcome outcome =
+      run({"sh", "-c", "exec \"$0\" snapshot $$ -o \"$1\"", ICECORE_TOOL, image});
+  expect_refused(outcome, image, {"itself"});
+}
+
+TEST_CASE("a thread that is no process is refused") {
+  TemporaryFolder folder;
+  Target target{"many_threads", {"1"}};
+  for (const auto& task : fs::directory_iterator{"/proc/" + std::to_string(target.pid()) + "/task"}) {
+    const std::string tid = task.path().filename();
+    if (tid != std::to_string(target.pid()))
+      expect_refused(snapshot(tid, folder / "image"), folder / "image", {tid, "thread"});
+  }
+  CHECK(target.running());
+}
+
+TEST_CASE("a process of another user is refused") {
+  if (::geteuid() != 0 || !in_path("setpriv")) return skip("needs root and setpriv");
+  const Arguments as_nobody = {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                               "--inh-caps=-all", ICECORE_TOOL};
+  Arguments version = as_nobody;
+  version.push_back("--version");
+  if (run(version).status != 0) return skip("nobody may not run " ICECORE_TOOL);
+
+  TemporaryFolder folder;
+  fs::permissions(folder.path(), fs::perms::all);
+  Target target{"tiny"};
+  Arguments command = as_nobody;
+  for (const std::string& word :
+       {std::string{"snapshot"}, std::to_string(target.pid()), std::string{"-o"}})
+    command.push_back(word);
+  command.push_back(folder / "image");
+  expect_refused(run(command), folder / "image", {std::to_string(target.pid())});
+  CHECK(target.running());
+}
+
+TEST_CASE("a process that is traced already is refused") {
+  TemporaryFolder folder;
+  Target target{"tiny"};
+  must(::ptrace(PTRACE_SEIZE, target.pid(), nullptr, nullptr), "PTRACE_SEIZE");
+  expect_refused(snapshot(std::to_string(target.pid()), folder / "image"), folder / "image",
+                 {"traced", std::to_string(::getpid())});
+  must(::ptrace(PTRACE_INTERRUPT, target.pid(), nullptr, nullptr), "PTRACE_INTERRUPT");
+  must(::waitpid(target.pid(), nullptr, __WALL), "waitpid");
+  must(::ptrace(PTRACE_DETACH, target.pid(), nullptr, nullptr), "PTRACE_DETACH");
+  CHECK(target.running());
+}
+
+TEST_CASE("of two snapshots of one target at once one is refused or both succeed") {
+  TemporaryFolder folder;
+  Target target{"large_memory", {"64"}};
+  const std::string pid = std::to_string(target.pid());
+  const Descriptor nothing{must(::open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null")};
+  const Streams quiet = {nothing.get(), nothing.get(), nothing.get()};
+  std::vector<Process> snapshots;
+  for (const char* name : {"first", "second", "third"})
+    snapshots.push_back(
+        Process::start({ICECORE_TOOL, "snapshot", pid, "-o", folder / name, "--no-fsync"}, quiet));
+  int complete = 0;
+  for (Process& snapshot : snapshots) {
+    const int status = exit_status(snapshot.wait());
+    CHECK((status == 0 || status == 1));
+    complete += status == 0;
+  }
+  CHECK(complete >= 1);
+  int images = 0;
+  for (const auto& image : fs::directory_iterator{folder.path()}) {
+    ++images;
+    CHECK(icecore({"verify", image.path()}).status == 0);
+  }
+  CHECK(images == complete);
+  CHECK(target.ask("check?") == "ok");
+}
+
+TEST_CASE("wrong usage has exit status 2") {
+  for (const Arguments& arguments : std::vector<Arguments>{{},
+                                                           {"nonsense"},
+                                                           {"snapshot"},
+                                                           {"snapshot", "1"},
+                                                           {"snapshot", "x", "-o", "i"},
+                                                           {"snapshot", "0", "-o", "i"},
+                                                           {"snapshot", "-3", "-o", "i"},
+                                                           {"restore"},
+                                                           {"restore", "i", "--pids", "some"},
+                                                           {"restore", "i", "--external", "x"},
+                                                           {"core", "i"}}) {
+    const Outcome outcome = icecore(arguments);
+    INFO(outcome.err);
+    CHECK(outcome.status == 2);
+    CHECK_FALSE(outcome.err.empty());
+  }
+}
+
+// ---- states ------------------------------------------------------------------------------------
+
+struct Refused {
+  std::string kind;                ///< of targets/refused_states
+  std::vector<std::string> words;  ///< in the message
+};
+
+const Refused kRefused[] = {
+    {"child", {"child"}},
+    {"zombie", {"child"}},
+    {"unix_socket", {"fd ", "socket"}},
+    {"listening_socket", {"fd ", "socket"}},
+    {"epoll", {"fd ", "epoll"}},
+    {"timerfd", {"fd ", "timerfd"}},
+    {"posix_timer", {"timer"}},
+    {"itimer", {"timer"}},
+    {"io_uring", {"fd ", "io_uring"}},
+    {"deleted_file", {"fd ", "deleted"}},
+    {"deleted_mapping", {"mapping", "deleted"}},
+    {"seccomp", {"seccomp"}},
+    {"memfd", {"fd ", "memfd"}},
+    {"inotify", {"fd ", "inotify"}},
+    {"sysv_shm", {"SYSV"}},
+    {"signalfd", {"fd ", "signalfd"}},
+    {"userfaultfd", {"fd ", "userfaultfd"}},
+    {"pidfd", {"fd ", "pidfd"}},
+    {"posix_lock", {"lock"}},
+    {"ofd_lock", {"lock"}},
+    {"flock", {"lock"}},
+    {"other_user", {"credentials"}},
+    {"mount_namespace", {"mnt", "namespace"}},
+    {"user_namespace", {"user", "namespace"}},
+    {"ipc_namespace", {"ipc", "namespace"}},
+    {"changed_root", {"root"}},
+    {"real_time_policy", {"policy"}},
+    {"lease", {"lease"}},
+    {"parent_death_signal", {"parent death signal"}},
+};
+
+TEST_CASE("state that cannot be kept is refused by name") {
+  const Refused& refused = GENERATE(from_range(std::begin(kRefused), std::end(kRefused)));
+  INFO(refused.kind);
+  TemporaryFolder folder;
+  fs::create_directory(folder / "images");
+  const fs::path image = folder / "images" / "image";
+  fs::permissions(folder.path(), fs::perms::all);
+  try {
+    Target target{"refused_states", {folder.path(), refused.kind}};
+    expect_refused(snapshot(std::to_string(target.pid()), image), image, refused.words);
+    CHECK(target.running());
+  } catch (const NotHere& reason) {
+    skip(refused.kind + ": " + reason.what());
+  }
+}
+
+/// State that one version keeps and another refuses.
+const char* const kEasilyLost[] = {"locked_memory",  "named_memory",         "dont_fork",
+                                   "wipe_on_fork",   "dont_dump",            "protection_key",
+                                   "tsc_denied",     "unshared_descriptors", "path_descriptor",
+                                   "signal_driven_io"};
+
+void expect_kept(Target& target, const fs::path& image) {
+  const ProcView before = proc_view(target.pid());
+  icecore::snapshot(target.pid(), image, {.kill = true, .fsync = false});
+  target.process().await_end();
+  Restored restored{image};
+  CHECK(restored.ask("check?") == "ok");
+  for (const std::string& difference : differences(before, proc_view(restored.pid())))
+    FAIL_CHECK(difference);
+}
+
+TEST_CASE("state that is easily lost is kept or refused") {
+  const std::string kind = GENERATE(from_range(std::begin(kEasilyLost), std::end(kEasilyLost)));
+  INFO(kind);
+  TemporaryFolder folder;
+  try {
+    Target target{"refused_states", {folder.path(), kind}};
+    try {
+      expect_kept(target, folder / "image");
+    } catch (const icecore::Error& error) {
+      CHECK(error.code() == icecore::Errc::unsupported);
+      CHECK(target.ask("check?") == "ok");
+    }
+  } catch (const NotHere& reason) {
+    skip(kind + ": " + reason.what());
+  }
+}
+
+TEST_CASE("every reason is in one message") {
+  TemporaryFolder folder;
+  fs::create_directory(folder / "images");
+  const fs::path image = folder / "images" / "image";
+  Target target{"refused_states", {folder.path(), "unix_socket", "epoll", "timerfd", "itimer",
+                                   "deleted_mapping", "child", "posix_timer"}};
+  expect_refused(snapshot(std::to_string(target.pid()), image), image,
+                 {"socket", "epoll", "timerfd", "interval timer", "deleted", "child",
+                  "timer_create"});
+  CHECK(target.running());
+}
+
+// ---- descriptors that lead outside --------------------------------------------------------------
+
+TEST_CASE("a fifo that others hold needs a word at restore") {
+  TemporaryFolder folder;
+  Target target{"refused_states", {folder.path(), "fifo"}};
+  const fs::path image = folder / "image";
+  const Outcome taken =
+      icecore({"snapshot", std::to_string(target.pid()), "--kill", "-o", image, "--no-fsync"});
+  INFO(taken.err);
+  REQUIRE(taken.status == 0);
+  target.process().await_end();
+
+  const Outcome refused = icecore({"restore", image});
+  INFO(refused.err);
+  CHECK(refused.status == 125);
+  CHECK_THAT(refused.err, Catch::Contains("--external 3=") && Catch::Contains("fifo"));
+
+  for (const std::string& instead : {std::string{"3=close"}, std::string{"3=/dev/null"},
+                                     "3=" + (folder / "fifo").string(), std::string{"3=fd:2"}}) {
+    INFO(instead);
+    RestoredByTool restored{image, {"--external", instead}};
+    CHECK(restored.running());
+  }
+}
+
+}  // namespace
+}  // namespace test

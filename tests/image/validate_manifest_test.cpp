@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "image/validate_manifest.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "image/failure.hpp"
+#include "image/sample_image.hpp"
+
+namespace icecore::test {
+namespace {
+
+using state::ManifestT;
+using state::Mapping;
+using state::MappingKind;
+
+constexpr std::uint64_t kFree =
+    0x600000000000;  // an address between the sample's heap and libraries
+
+PageMap page_map(std::vector<PageRun> runs) {
+  PageMap map;
+  map.runs = std::move(runs);
+  return map;
+}
+
+struct Case {
+  std::string why;
+  void (*change)(ManifestT&);
+};
+
+void check_refused(const Case& test) {
+  ManifestT manifest = sample_manifest();
+  validate_manifest(manifest, {});
+  test.change(manifest);
+  const auto failure = failure_of([&] { validate_manifest(manifest, {}); });
+  INFO(test.why);
+  REQUIRE(failure);
+  CHECK(failure->code() == Errc::corrupt_image);
+  CHECK_THAT(failure->what(), Catch::Matchers::Contains(test.why));
+}
+
+/// Puts `mapping` where its address belongs.
+void insert(ManifestT& manifest, const Mapping& mapping) {
+  auto& mappings = manifest.process->address_space->mappings;
+  mappings.insert(mappings.begin() + 3, mapping);
+}
+
+Mapping mapping_of(MappingKind kind, bool shared, std::uint64_t object, int file) {
+  return {kFree, kFree + kPageSize, 0, object, 0, file, -1, 3, kind, shared};
+}
+
+TEST_CASE("a manifest with parts missing is refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"no platform", [](ManifestT& m) { m.platform = nullptr; }},
+      {"no process", [](ManifestT& m) { m.process = nullptr; }},
+      {"no working directory", [](ManifestT& m) { m.process->working_directory = nullptr; }},
+      {"no address space", [](ManifestT& m) { m.process->address_space = nullptr; }},
+      {"no signals", [](ManifestT& m) { m.process->signals = nullptr; }},
+      {"no descriptors", [](ManifestT& m) { m.process->descriptors = nullptr; }},
+      {"absent file", [](ManifestT& m) { m.process->files.emplace_back(); }},
+      {"absent thread", [](ManifestT& m) { m.process->threads.emplace_back(); }},
+      {"absent description",
+       [](ManifestT& m) { m.process->descriptors->descriptions.emplace_back(); }},
+      {"absent pipe", [](ManifestT& m) { m.process->descriptors->pipes.emplace_back(); }},
+      {"without threads", [](ManifestT& m) { m.process->threads.clear(); }},
+  })));
+}
+
+TEST_CASE("a hostile process is refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"process 0", [](ManifestT& m) { m.process->pid = 0; }},
+      {"process 4711", [](ManifestT& m) { m.process->group = -1; }},
+      {"process 4711", [](ManifestT& m) { m.process->session = -1; }},
+      {"umask", [](ManifestT& m) { m.process->umask = 01000; }},
+      {"15 resource limits", [](ManifestT& m) { m.process->limits.pop_back(); }},
+      {"task name", [](ManifestT& m) { m.process->name = "sixteen letters."; }},
+      {"working directory", [](ManifestT& m) { m.process->working_directory->path = "tmp"; }},
+      {"working directory", [](ManifestT& m) { m.process->working_directory->path.clear(); }},
+      {"NUL", [](ManifestT& m) { m.process->working_directory->path += '\0'; }},
+      {"path of a file", [](ManifestT& m) { m.process->files[0]->path = "bin/x"; }},
+      {"NUL", [](ManifestT& m) { m.process->files[0]->path[3] = '\0'; }},
+      {"63 signal actions", [](ManifestT& m) { m.process->signals->actions.pop_back(); }},
+      {"pending", [](ManifestT& m) { m.process->signals->pending.resize(127); }},
+      {"XSAVE components", [](ManifestT& m) { m.platform->xsave_offsets.resize(65); }},
+  })));
+}
+
+TEST_CASE("hostile threads are refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"leads", [](ManifestT& m) { std::swap(m.process->threads[0], m.process->threads[1]); }},
+      {"two threads", [](ManifestT& m) { m.process->threads[1]->tid = 4711; }},
+      {"a thread 0", [](ManifestT& m) { m.process->threads[1]->tid = 0; }},
+      {"a thread -1", [](ManifestT& m) { m.process->threads[1]->tid = -1; }},
+      {"registers", [](ManifestT& m) { m.process->threads[1]->registers.resize(215); }},
+      {"extended state", [](ManifestT& m) { m.process->threads[1]->xstate.resize(568); }},
+      {"extended state", [](ManifestT& m) { m.process->threads[1]->xstate.resize(833); }},
+      {"extended state", [](ManifestT& m) { m.process->threads[1]->xstate.resize(65544); }},
+      {"extended state", [](ManifestT& m) { m.process->threads[1]->xstate.clear(); }},
+      {"XSAVE header", [](ManifestT& m) { m.process->threads[1]->xstate[520] = 1; }},
+      {"XSAVE header", [](ManifestT& m) { m.process->threads[1]->xstate[575] = 1; }},
+      {"task name", [](ManifestT& m) { m.process->threads[1]->name += '\0'; }},
+      {"pending", [](ManifestT& m) { m.process->threads[1]->pending.resize(129); }},
+      {"CPU mask", [](ManifestT& m) { m.process->threads[1]->affinity.resize(1025); }},
+  })));
+}
+
+TEST_CASE("hostile mappings are refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"page-aligned",
+       [](ManifestT& m) { insert(m, anonymous_mapping(kFree + 1, kFree + kPageSize)); }},
+      {"page-aligned", [](ManifestT& m) { insert(m, anonymous_mapping(kFree, kFree + 1)); }},
+      {"page-aligned",
+       [](ManifestT& m) { insert(m, file_mapping(kFree, kFree + kPageSize, 512, 1)); }},
+      {"ends at", [](ManifestT& m) { insert(m, anonymous_mapping(kFree, kFree)); }},
+      {"ends at", [](ManifestT& m) { insert(m, anonymous_mapping(kFree, kFree - kPageSize)); }},
+      {"ends at",
+       [](ManifestT& m) {
+         m.process->address_space->mappings.push_back(
+             anonymous_mapping(0x7fffffffe000, 0x800000000000));
+       }},
+      {"of offset",
+       [](ManifestT& m) {
+         insert(m,
+                file_mapping(kFree, kFree + 2 * kPageSize, INT64_MAX / kPageSize * kPageSize, 1));
+       }},
+      {"of offset",
+       [](ManifestT& m) { insert(m, file_mapping(kFree, kFree + kPageSize, -kPageSize, 1)); }},
+      {"out of order",
+       [](ManifestT& m) { insert(m, anonymous_mapping(kPageSize, 2 * kPageSize)); }},
+      {"out of order",
+       [](ManifestT& m) {
+         insert(m, anonymous_mapping(kHeap + kPageSize, kHeap + 2 * kPageSize));
+       }},
+      {"protection", [](ManifestT& m) { insert(m, file_mapping(kFree, kFree + kPageSize, 0, 8)); }},
+      {"flags",
+       [](ManifestT& m) {
+         insert(m, {kFree, kFree + kPageSize, 0, 0, 1u << 20, -1, -1, 3, MappingKind::anonymous,
+                    false});
+       }},
+      {"unknown kind",
+       [](ManifestT& m) { insert(m, mapping_of(static_cast<MappingKind>(9), false, 0, -1)); }},
+      {"of file 1 of 1",
+       [](ManifestT& m) { insert(m, mapping_of(MappingKind::file, false, 0, 1)); }},
+      {"of file -1", [](ManifestT& m) { insert(m, mapping_of(MappingKind::file, false, 0, -1)); }},
+      {"names one",
+       [](ManifestT& m) { insert(m, mapping_of(MappingKind::anonymous, false, 0, 0)); }},
+      {"private and shared",
+       [](ManifestT& m) { insert(m, mapping_of(MappingKind::anonymous, true, 0, -1)); }},
+      {"but private",
+       [](ManifestT& m) { insert(m, mapping_of(MappingKind::shared_anonymous, false, 0, -1)); }},
+      {"shared object 1",
+       [](ManifestT& m) { insert(m, mapping_of(MappingKind::shared_anonymous, true, 1, -1)); }},
+      {"of name 2",
+       [](ManifestT& m) { insert(m, anonymous_mapping(kFree, kFree + kPageSize, 2)); }},
+      {"of name -2",
+       [](ManifestT& m) { insert(m, anonymous_mapping(kFree, kFree + kPageSize, -2)); }},
+      {"NUL", [](ManifestT& m) { m.process->address_space->names[0] += '\0'; }},
+      {"auxiliary vector", [](ManifestT& m) { m.process->address_space->auxv.resize(33); }},
+      {"auxiliary vector", [](ManifestT& m) { m.process->address_space->auxv.resize(8192); }},
+      {"executable", [](ManifestT& m) { m.process->address_space->executable = 1; }},
+      {"executable", [](ManifestT& m) { m.process->address_space->executable = -1; }},
+      {"not the program's", [](ManifestT& m) { m.process->address_space->brk = UINT64_MAX; }},
+      {"arguments", [](ManifestT& m) { m.process->address_space->arg_start = kStack * 2; }},
+      {"arguments", [](ManifestT& m) { m.process->address_space->arg_end = 0; }},
+      {"environment", [](ManifestT& m) { m.process->address_space->env_end = UINT64_MAX; }},
+  })));
+}
+
+TEST_CASE("hostile descriptors are refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"out of order",
+       [](ManifestT& m) { m.process->descriptors->descriptors.emplace_back(9, 0, false); }},
+      {"out of order",
+       [](ManifestT& m) {
+         auto& table = m.process->descriptors->descriptors;
+         table.insert(table.begin(), state::Descriptor(-1, 0, false));
+       }},
+      {"out of order",
+       [](ManifestT& m) { m.process->descriptors->descriptors.emplace_back(1 << 20, 0, false); }},
+      {"of description 7 of 7",
+       [](ManifestT& m) { m.process->descriptors->descriptors.emplace_back(10, 7, false); }},
+      {"of nothing", [](ManifestT& m) { m.process->descriptors->descriptions[0]->open.Reset(); }},
+      {"of file 1",
+       [](ManifestT& m) {
+         m.process->descriptors->descriptions[1]->open.AsRegularFile()->file = 1;
+       }},
+      {"path of a directory",
+       [](ManifestT& m) {
+         m.process->descriptors->descriptions[2]->open.AsDirectory()->path = "here";
+       }},
+      {"path of a device",
+       [](ManifestT& m) {
+         m.process->descriptors->descriptions[3]->open.AsDevice()->path = "here";
+       }},
+      {"of pipe 1",
+       [](ManifestT& m) { m.process->descriptors->descriptions[4]->open.AsPipe()->pipe = 1; }},
+      {"of pipe -1",
+       [](ManifestT& m) { m.process->descriptors->descriptions[5]->open.AsPipe()->pipe = -1; }},
+      {"holds 2", [](ManifestT& m) { m.process->descriptors->pipes[0]->capacity = 1; }},
+  })));
+}
+
+TEST_CASE("a descriptor of a kind from the future is refused", "[image][damage]") {
+  ManifestT manifest = sample_manifest();
+  state::OpenUnion& open = manifest.process->descriptors->descriptions[6]->open;
+  const state::Open before = std::exchange(open.type, static_cast<state::Open>(99));
+  const auto failure = failure_of([&] { validate_manifest(manifest, {}); });
+  open.type = before;  // by which its destructor goes
+  REQUIRE(failure);
+  CHECK_THAT(failure->what(), Catch::Matchers::Contains("unknown kind"));
+}
+
+TEST_CASE("stored pages lie in memory of the process's own", "[image][damage]") {
+  const ManifestT manifest = sample_manifest();
+  const std::uint64_t private_file = 0x555555556000;
+  const std::uint64_t shared_memory = 0x7ffff7f00000;
+  const auto check_mapped = [&](std::uint64_t address, std::uint64_t pages) {
+    validate_manifest(manifest, page_map({{.address = address, .pages = pages}}));
+  };
+  const auto check_not_mapped = [&](std::uint64_t address, std::uint64_t pages) {
+    CHECK(failure_of([&] { check_mapped(address, pages); }));
+  };
+  check_mapped(kHeap, kHeapPages);
+  check_mapped(private_file, 1);
+  check_mapped(private_file - kPageSize, 2);  // across two mappings that touch
+  check_mapped(shared_memory, 2);
+  check_not_mapped(shared_memory, 3);  // the third is of a shared file
+  check_not_mapped(kHeap, kHeapPages + 1);
+  check_not_mapped(kHeap - kPageSize, 2);
+  check_not_mapped(kFree, 1);
+  check_not_mapped(kStack + kStackPages * kPageSize, 1);  // behind the last mapping
+}
+
+}  // namespace
+}  // namespace icecore::test

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/page_encoder.hpp"
+
+#include <catch2/catch.hpp>
+#include <dirent.h>
+#include <signal.h>
+
+#include <array>
+#include <random>
+
+#include "image/failure.hpp"
+#include "image/image_reader.hpp"
+#include "image/sample_image.hpp"
+#include "memory/page_store.hpp"
+
+namespace icecore::test {
+namespace {
+
+constexpr std::array<std::byte, kPageSize> kZeroPage{};
+constexpr std::uint64_t kBatchPages = PageEncoder::kBatchBytes / kPageSize;
+
+/// `pages` as an image keeps them: without those that are zero, neighbours in one run.
+Memory without_zero_pages(const Memory& memory) {
+  Memory kept;
+  std::span<const std::byte> left = memory.bytes;
+  for (const PageRun& run : memory.runs)
+    for (std::uint64_t address = run.address; address < run.end(); address += kPageSize) {
+      const auto page = left.first(kPageSize);
+      left = left.subspan(kPageSize);
+      if (same_bytes(page, kZeroPage)) continue;
+      kept.bytes.insert(kept.bytes.end(), page.begin(), page.end());
+      if (!kept.runs.empty() && kept.runs.back().end() == address)
+        ++kept.runs.back().pages;
+      else
+        kept.runs.push_back({.address = address, .pages = 1});
+    }
+  return kept;
+}
+
+struct Encoded {
+  std::vector<std::byte> image;
+  std::uint64_t zero_pages;
+};
+
+Encoded encode_alone(const Memory& memory, Encoding encoding, std::uint64_t batch_pages) {
+  const TemporaryFolder folder;
+  state::ManifestT manifest = sample_manifest();
+  auto& mappings = manifest.process->address_space->mappings;
+  mappings[2] = anonymous_mapping(kHeap, kHeap + (std::uint64_t{1} << 30), 0);
+
+  ImageWriter writer{folder.path() / "image"};
+  PageEncoder encoder{writer, encoding, 1};
+  encode(encoder, memory, batch_pages);
+  const PageMap map = encoder.finish();
+  writer.finish(manifest, map);
+  writer.commit(false);
+  return {.image = read_file(folder.path() / "image"), .zero_pages = encoder.zero_pages()};
+}
+
+std::vector<std::byte> decode(const ImageReader& reader, std::uint64_t pages_at_once) {
+  const PageStore store{reader};
+  PageStore::Scratch scratch;
+  std::vector<std::byte> bytes;
+  const std::uint64_t stored = reader.page_map().stored_pages;
+  for (std::uint64_t page = 0; page < stored; page += pages_at_once) {
+    const auto some = store.read(page, std::min(pages_at_once, stored - page), scratch);
+    bytes.insert(bytes.end(), some.begin(), some.end());
+  }
+  return bytes;
+}
+
+void check_comes_back(const Memory& memory, std::uint64_t batch_pages = kBatchPages) {
+  const Memory expected = without_zero_pages(memory);
+  const std::uint64_t zero_pages = (memory.bytes.size() - expected.bytes.size()) / kPageSize;
+  for (const Encoding encoding : {Encoding::raw, Encoding::zstd}) {
+    const Encoded encoded = encode_alone(memory, encoding, batch_pages);
+    const ImageReader reader{encoded.image};
+    CHECK(encoded.zero_pages == zero_pages);
+    CHECK(reader.page_map().runs == expected.runs);
+    for (const std::uint64_t pages_at_once : {1, 7, 64})
+      CHECK(same_bytes(decode(reader, pages_at_once), expected.bytes));
+  }
+}
+
+TEST_CASE("no pages at all", "[encoder]") { check_comes_back({}); }
+
+TEST_CASE("pages of many batches come back", "[encoder]") {
+  Memory memory;
+  memory.add(kHeap, random_pages(5 * kBatchPages + 3, 2));
+  check_comes_back(memory);
+}
+
+TEST_CASE("batches of any size come back", "[encoder]") {
+  Memory memory;
+  memory.add(kHeap, random_pages(700, 3));
+  check_comes_back(memory, GENERATE(1, 3, 17, 255));
+}
+
+TEST_CASE("zero pages are dropped wherever they are", "[encoder]") {
+  Memory memory;
+  auto pages = random_pages(1500, 4);
+  std::mt19937 random{7};
+  const auto zero = [&](std::size_t page) {
+    std::fill_n(pages.begin() + static_cast<std::ptrdiff_t>(page * kPageSize), kPageSize,
+                std::byte{0});
+  };
+  SECTION("all") {
+    for (std::size_t page = 0; page < 1500; ++page) zero(page);
+  }
+  SECTION("every second") {
+    for (std::size_t page = 0; page < 1500; page += 2) zero(page);
+  }
+  SECTION("random ones") {
+    for (int i = 0; i < 500; ++i) zero(random() % 1500);
+  }
+  SECTION("a page with one last byte is not zero") {
+    zero(0);
+    zero(1);
+    pages[2 * kPageSize - 1] = std::byte{1};
+  }
+  memory.add(kHeap, pages);
+  check_comes_back(memory);
+}
+
+TEST_CASE("many runs come back, those that touch as one", "[encoder]") {
+  Memory memory;
+  for (std::uint64_t i = 0; i < 900; ++i) {
+    const std::uint64_t gap = i % 3 == 0 ? 1 : 0;
+    const std::uint64_t start = memory.runs.empty() ? kHeap : memory.runs.back().end();
+    memory.add(start + gap * kPageSize, random_pages(1 + i % 4, static_cast<unsigned>(i)));
+  }
+  check_comes_back(memory);
+}
+
+TEST_CASE("frames that do not shrink are stored as they are", "[encoder]") {
+  Memory memory;
+  memory.add(kHeap, random_pages(16, 5));
+  memory.add(kHeap + 32 * kPageSize, text_pages(16));
+  const Encoded encoded = encode_alone(memory, Encoding::zstd, kBatchPages);
+  const ImageReader reader{encoded.image};
+  const PageMap& map = reader.page_map();
+  REQUIRE(map.frames.size() == 2);
+  CHECK(map.frames[0].raw == 1);
+  CHECK(map.frames[0].size_bytes == 65536);
+  CHECK(map.frames[1].raw == 0);
+  CHECK(map.frames[1].size_bytes < 6553);
+  check_comes_back(memory);
+}
+
+TEST_CASE("an abandoned encoder ends", "[encoder]") {
+  const TemporaryFolder folder;
+  const Encoding encoding = GENERATE(Encoding::raw, Encoding::zstd);
+  const auto pages = random_pages(kBatchPages, 6);
+  ImageWriter writer{folder.path() / "image"};
+  PageEncoder encoder{writer, encoding, 1};
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    std::ranges::copy(pages, encoder.buffer().begin());
+    const PageRun run{.address = kHeap + i * PageEncoder::kBatchBytes, .pages = kBatchPages};
+    encoder.submit({&run, 1});
+  }
+}
+
+TEST_CASE("levels that zstd does not have are refused", "[encoder]") {
+  const TemporaryFolder folder;
+  ImageWriter writer{folder.path() / "image"};
+  const auto failure = failure_of([&] {
+    PageEncoder encoder{writer, Encoding::zstd, GENERATE(-8, 20)};
+  });
+  REQUIRE(failure);
+  CHECK(failure->code() == Errc::invalid_argument);
+}
+
+/// The blocked signals of every thread of this process but the calling one, as bits.
+std::vector<std::uint64_t> masks_of_other_threads() {
+  std::vector<std::uint64_t> masks;
+  for (const auto& task : std::filesystem::directory_iterator{"/proc/self/task"}) {
+    if (task.path().filename() == std::to_string(::gettid())) continue;
+    std::ifstream status{task.path() / "status"};
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("SigBlk:")) masks.push_back(std::stoull(line.substr(7), nullptr, 16));
+  }
+  return masks;
+}
+
+TEST_CASE("no signal ever lands on a thread of the encoder", "[encoder]") {
+  const TemporaryFolder folder;
+  sigset_t before{}, after{};
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  const std::size_t others_before = masks_of_other_threads().size();
+  ImageWriter writer{folder.path() / "image"};
+  PageEncoder encoder{writer, Encoding::zstd, 1};
+  ::pthread_sigmask(SIG_SETMASK, nullptr, &after);
+
+  CHECK(std::memcmp(&before, &after, sizeof before) == 0);
+  const auto masks = masks_of_other_threads();
+  CHECK(masks.size() == others_before + 3);
+  // All but SIGKILL, SIGSTOP and the two that the C library keeps for itself, which a thread that
+  // only begins may have blocked as well.
+  constexpr std::uint64_t kAll = 0xfffffffe7ffbfeff;
+  CHECK(std::ranges::count_if(masks, [](std::uint64_t mask) { return (mask & kAll) == kAll; }) ==
+        3);
+}
+
+}  // namespace
+}  // namespace icecore::test

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "support/conversation.hpp"
+
+namespace test {
+
+/// While this lives, a process whose parent dies becomes a child of the test.
+class OrphanAdopter {
+ public:
+  OrphanAdopter();
+  OrphanAdopter(const OrphanAdopter&) = delete;
+  OrphanAdopter& operator=(const OrphanAdopter&) = delete;
+  ~OrphanAdopter();
+
+  /// Waits until a whole process answers "ping" through `conversation`, or no child of the test is
+  /// left; ends and reaps what is there.  Empty, or what was there and did neither.
+  /// The test has no other children at that time.
+  std::string find_half_built(Conversation& conversation);
+};
+
+}  // namespace test

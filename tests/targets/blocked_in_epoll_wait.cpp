@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// State: a thread in epoll_wait.  The kernel returns EINTR from it when the thread was stopped.
+#include "blocked.hpp"
+
+#include <sys/epoll.h>
+
+using namespace target;
+
+static const WaitPipe waited;
+static int epoll = -1;
+
+static long wait_for_pipe(long timeout_ms) {
+  epoll_event event{};
+  const long result = raw(SYS_epoll_wait, epoll, &event, 1, static_cast<int>(timeout_ms));
+  if (result == 1) waited.drain();
+  return result;
+}
+
+int main() {
+  epoll = static_cast<int>(must(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1"));
+  epoll_event interest = {.events = EPOLLIN, .data = {}};
+  must(::epoll_ctl(epoll, EPOLL_CTL_ADD, waited.ends[0], &interest), "epoll_ctl");
+  return serve_wait({.number = SYS_epoll_wait,
+                     .call = wait_for_pipe,
+                     .release = [] { waited.fill(); },
+                     .released = 1,
+                     .timed_out = 0});
+}

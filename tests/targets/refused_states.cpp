@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// State: the kinds named in the arguments: "FOLDER KIND…".  Each is something that must either come
+// back or be refused by name, never be lost in silence.
+#include "memory.hpp"
+
+#include <atomic>
+#include <csignal>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ipc.h>
+#include <sys/prctl.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+
+using namespace target;
+
+static std::string folder;
+static std::function<void()> check = [] {};  // set by those that only the process itself can see
+
+static void fork_child(bool ends_at_once) {
+  const pid_t parent = ::getpid();
+  const pid_t child = static_cast<pid_t>(must(::fork(), "fork"));
+  if (child != 0) {
+    siginfo_t info;
+    if (ends_at_once) must(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), "waitid");
+    return;
+  }
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  while (!ends_at_once && ::getppid() == parent) ::pause();
+  std::_Exit(0);
+}
+
+static void listen_on_port() {
+  const int socket = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
+  sockaddr_in any = {};
+  any.sin_family = AF_INET;
+  must(::bind(socket, reinterpret_cast<const sockaddr*>(&any), sizeof any), "bind");
+  must(::listen(socket, 1), "listen");
+}
+
+static void create_posix_timer() {
+  timer_t timer;
+  sigevent event{};
+  event.sigev_notify = SIGEV_NONE;
+  must(::timer_create(CLOCK_MONOTONIC, &event, &timer), "timer_create");
+}
+
+static void arm_itimer() {
+  const itimerval hour = {{0, 0}, {3600, 0}};
+  must(::setitimer(ITIMER_REAL, &hour, nullptr), "setitimer");
+}
+
+static void set_up_io_uring() {
+  std::uint32_t parameters[30] = {};
+  must(::syscall(SYS_io_uring_setup, 4, parameters), "io_uring_setup");
+}
+
+static int open_in_folder(const char* name) {
+  const std::string path = folder + "/" + name;
+  return static_cast<int>(must(::open(path.c_str(), O_RDWR | O_CREAT, 0600), path));
+}
+
+static void delete_open_file() {
+  open_in_folder("deleted");
+  must(::unlink((folder + "/deleted").c_str()), "unlink");
+}
+
+static void delete_mapped_file() {
+  const int file = make_file(folder + "/mapped", 4, 1);
+  map(4, MAP_PRIVATE, PROT_READ, file);
+  ::close(file);
+  must(::unlink((folder + "/mapped").c_str()), "unlink");
+}
+
+static void filter_system_calls() {
+  sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  const sock_fprog program = {1, &allow};
+  must(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
+  must(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program), "seccomp");
+}
+
+static void attach_sysv_memory() {
+  const int id = static_cast<int>(must(::shmget(IPC_PRIVATE, 4096, 0600), "shmget"));
+  const bool attached = ::shmat(id, nullptr, 0) != reinterpret_cast<void*>(-1);
+  ::shmctl(id, IPC_RMID, nullptr);
+  require(attached, "shmat");
+}
+
+static void open_fifo() {
+  const std::string path = folder + "/fifo";
+  must(::mkfifo(path.c_str(), 0600), "mkfifo");
+  open_in_folder("fifo");
+}
+
+static void set_mask_of_usr1() {
+  const std::uint64_t usr1 = 1u << (SIGUSR1 - 1);
+  must(::syscall(SYS_rt_sigprocmask, SIG_BLOCK, &usr1, nullptr, 8), "rt_sigprocmask");
+}
+
+static void open_signalfd() {
+  set_mask_of_usr1();
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  must(::signalfd(-1, &set, 0), "signalfd");
+}
+
+static void lock_whole_file(int command) {
+  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0, .l_pid = 0};
+  must(::fcntl(open_in_folder("locked"), command, &whole), "lock");
+}
+
+static Pages some_pages() {
+  const Pages pages = map(4, MAP_PRIVATE | MAP_ANONYMOUS);
+  fill(pages, 1, 1);
+  return pages;
+}
+
+static void advise(int advice) {
+  const Pages pages = some_pages();
+  must(::madvise(pages.start, pages.count * kPageSize, advice), "madvise");
+}
+
+static void name_memory() {
+  const Pages pages = some_pages();
+  must(::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, pages.start, pages.count * kPageSize, "a name"),
+       "PR_SET_VMA");
+}
+
+static void use_protection_key() {
+  const Pages pages = some_pages();
+  const int key = static_cast<int>(must(::pkey_alloc(0, 0), "pkey_alloc"));
+  must(::pkey_mprotect(pages.start, kPageSize, PROT_READ | PROT_WRITE, key), "pkey_mprotect");
+}
+
+static void share_descriptors_no_more() {
+  static std::atomic<bool> ready = false;
+  std::thread{[] {
+    must(::unshare(CLONE_FILES), "unshare");
+    ::close(0);
+    ready = true;
+    ::pause();
+  }}.detach();
+  await([] { return ready.load(); }, "the thread never started");
+}
+
+static void become_nobody() {
+  must(::syscall(SYS_setresgid, 65534, 65534, 65534), "setresgid");
+  must(::syscall(SYS_setresuid, 65534, 65534, 65534), "setresuid");
+}
+
+static void deny_tsc() {
+  must(::prctl(PR_SET_TSC, PR_TSC_SIGSEGV), "PR_SET_TSC");
+  check = [] {
+    int allowed = 0;
+    must(::prctl(PR_GET_TSC, &allowed), "PR_GET_TSC");
+    require(allowed == PR_TSC_SIGSEGV, "rdtsc is allowed");
+  };
+}
+
+static void leave_namespace(int what) { must(::unshare(what), "unshare"); }
+
+static const std::map<std::string, std::function<void()>> kKinds = {
+    {"child", [] { fork_child(false); }},
+    {"zombie", [] { fork_child(true); }},
+    {"unix_socket",
+     [] {
+       int pair[2];
+       must(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
+     }},
+    {"listening_socket", listen_on_port},
+    {"epoll", [] { must(::epoll_create1(0), "epoll_create1"); }},
+    {"timerfd", [] { must(::timerfd_create(CLOCK_MONOTONIC, 0), "timerfd_create"); }},
+    {"posix_timer", create_posix_timer},
+    {"itimer", arm_itimer},
+    {"io_uring", set_up_io_uring},
+    {"deleted_file", delete_open_file},
+    {"deleted_mapping", delete_mapped_file},
+    {"seccomp", filter_system_calls},
+    {"memfd", [] { must(::memfd_create("a memfd", 0), "memfd_create"); }},
+    {"inotify", [] { must(::inotify_init(), "inotify_init"); }},
+    {"sysv_shm", attach_sysv_memory},
+    {"fifo", open_fifo},
+    {"signalfd", open_signalfd},
+    {"userfaultfd", [] { must(::syscall(SYS_userfaultfd, 0), "userfaultfd"); }},
+    {"pidfd", [] { must(::syscall(SYS_pidfd_open, ::getpid(), 0), "pidfd_open"); }},
+    {"posix_lock", [] { lock_whole_file(F_SETLK); }},
+    {"ofd_lock", [] { lock_whole_file(F_OFD_SETLK); }},
+    {"flock", [] { must(::flock(open_in_folder("locked"), LOCK_EX), "flock"); }},
+    {"lease", [] { must(::fcntl(open_in_folder("leased"), F_SETLEASE, F_WRLCK), "lease"); }},
+    {"locked_memory", [] { must(::mlock(some_pages().start, 4 * kPageSize), "mlock"); }},
+    {"named_memory", name_memory},
+    {"dont_fork", [] { advise(MADV_DONTFORK); }},
+    {"wipe_on_fork", [] { advise(MADV_WIPEONFORK); }},
+    {"dont_dump", [] { advise(MADV_DONTDUMP); }},
+    {"protection_key", use_protection_key},
+    {"path_descriptor", [] { must(::open(folder.c_str(), O_PATH), "open"); }},
+    {"signal_driven_io", [] { must(::fcntl(open_in_folder("owned"), F_SETOWN, ::getpid()), "own"); }},
+    {"unshared_descriptors", share_descriptors_no_more},
+    {"other_user", become_nobody},
+    {"mount_namespace", [] { leave_namespace(CLONE_NEWNS); }},
+    {"user_namespace", [] { leave_namespace(CLONE_NEWUSER); }},
+    {"ipc_namespace", [] { leave_namespace(CLONE_NEWIPC); }},
+    {"changed_root", [] { must(::chroot(folder.c_str()), "chroot"); }},
+    {"real_time_policy",
+     [] {
+       const sched_param one = {.sched_priority = 1};
+       must(::sched_setscheduler(0, SCHED_FIFO, &one), "sched_setscheduler");
+     }},
+    {"parent_death_signal", [] { must(::prctl(PR_SET_PDEATHSIG, SIGUSR1), "PR_SET_PDEATHSIG"); }},
+    {"tsc_denied", deny_tsc},
+};
+
+int main(int, char** arguments) {
+  folder = arguments[1];
+  try {
+    for (char** kind = arguments + 2; *kind != nullptr; ++kind) kKinds.at(*kind)();
+  } catch (const Wrong& wrong) {
+    return say(std::string{"skip: "} + wrong.what()), 0;
+  }
+  return serve(check);
+}

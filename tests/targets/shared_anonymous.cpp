@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// State: shared anonymous memory with a second view of all of it, and a third of a part; one page
+// of the first view may not be written.
+#include "memory.hpp"
+
+using namespace target;
+
+/// mremap of a shared mapping with an old size of 0 makes another view of the same object.
+static Pages view_of(const Pages& pages, std::size_t first, std::size_t count) {
+  void* start = ::mremap(pages.page(first), 0, count * kPageSize, MREMAP_MAYMOVE);
+  require(start != MAP_FAILED, "mremap");
+  return {static_cast<char*>(start), count};
+}
+
+int main() {
+  const std::uint64_t seed = random_number();
+  const Pages pages = map(64, MAP_SHARED | MAP_ANONYMOUS);
+  const Pages second = view_of(pages, 0, 64), part = view_of(pages, 16, 8);
+  const Pages other = map(4, MAP_SHARED | MAP_ANONYMOUS);  // another object
+  for (std::size_t index = 0; index < 32; ++index) fill(pages, index, seed);
+  fill(other, 0, seed + 1);
+  protect(pages, 3, PROT_READ);
+
+  return serve([&] {
+    for (std::size_t index = 0; index < 32; ++index) {
+      expect(pages, index, seed);
+      expect(second, index, seed);
+    }
+    for (std::size_t index = 32; index < 63; ++index) expect_zero(second, index);
+    expect(other, 0, seed + 1);
+    const std::uint64_t number = random_number();
+    pages.words(20)[5] = number;
+    require(second.words(20)[5] == number, "the second view shows other memory");
+    require(part.words(4)[5] == number, "the third view shows other memory");
+    part.words(4)[5] = pattern(seed, 20 * kWordsPerPage + 5);
+    expect(pages, 20, seed);
+  });
+}
