@@ -46,14 +46,22 @@ Options parse(const std::vector<std::string>& words) {
       if (++word == words.end()) throw std::out_of_range{"a value is missing"};
       return *word;
     };
-    if (*word == "--quick") options.quick = true;
-    else if (*word == "--json") options.json = true;
-    else if (*word == "--runs") options.runs = std::stoul(value());
-    else if (*word == "--workload") options.workloads.insert(value());
-    else if (*word == "--icecore") options.icecore = value();
-    else if (*word == "--criu") options.criu = value();
-    else if (*word == "--folder") options.folder = value();
-    else throw std::invalid_argument{*word};
+    if (*word == "--quick")
+      options.quick = true;
+    else if (*word == "--json")
+      options.json = true;
+    else if (*word == "--runs")
+      options.runs = std::stoul(value());
+    else if (*word == "--workload")
+      options.workloads.insert(value());
+    else if (*word == "--icecore")
+      options.icecore = value();
+    else if (*word == "--criu")
+      options.criu = value();
+    else if (*word == "--folder")
+      options.folder = value();
+    else
+      throw std::invalid_argument{*word};
   }
   if (options.quick) options.runs = std::min<std::size_t>(options.runs, 2);
   if (options.runs == 0) throw std::invalid_argument{"--runs 0"};
@@ -79,7 +87,9 @@ std::vector<Workload> workloads(bool quick) {
   const std::string mebibytes = quick ? "64" : "1024", mappings = quick ? "500" : "5000";
   return {
       {"tiny", "tiny program", {target("tiny")}},
-      {"memory", mebibytes + " MiB of random anonymous memory", {target("large_memory"), mebibytes},
+      {"memory",
+       mebibytes + " MiB of random anonymous memory",
+       {target("large_memory"), mebibytes},
        "sample?"},
       {"numpy", "python3 with numpy", {"/usr/bin/python3", script("with_numpy.py")}, "secret?"},
       {"torch", "python3 with torch", {"/usr/bin/python3", script("with_torch.py")}, "secret?"},
@@ -92,8 +102,8 @@ std::vector<Workload> workloads(bool quick) {
 // ---- what is measured --------------------------------------------------------------------------
 
 struct Measure {
-  const char* name;   ///< in JSON
-  const char* label;  ///< in the table
+  const char* name;                ///< in JSON
+  const char* label;               ///< in the table
   const char* base = nullptr;      ///< another measure of the same run
   const char* relation = nullptr;  ///< how the ratio to it reads; "{}" is the number
   bool inverse = false;            ///< base / this, instead of this / base
@@ -318,10 +328,10 @@ void print_json(const Workload& workload, const Results& results, std::size_t ru
   for (const Measure& measure : kMeasures) {
     const auto time = results.of(measure.name);
     if (!time) continue;
-    std::string line = fmt::format("{{\"bench\":\"compare\",\"workload\":\"{}\",\"measure\":\"{}\","
-                                   "\"runs\":{},\"image_bytes\":{:.0f},{}",
-                                   workload.name, measure.name, runs, results.image_bytes,
-                                   json_of(*time, "_s"));
+    std::string line = fmt::format(
+        "{{\"bench\":\"compare\",\"workload\":\"{}\",\"measure\":\"{}\","
+        "\"runs\":{},\"image_bytes\":{:.0f},{}",
+        workload.name, measure.name, runs, results.image_bytes, json_of(*time, "_s"));
     if (const auto ratio = results.ratio(measure))
       line += fmt::format(",\"ratio\":\"{}\",{}",
                           measure.inverse ? fmt::format("{}/{}", measure.base, measure.name)

@@ -43,7 +43,8 @@ inline std::vector<Run> present_runs(pid_t pid, std::size_t bytes) {
     if (std::string{mode} != "rw-p") continue;
     std::vector<std::uint64_t> entries((end - start) / kPageBytes);
     must(::pread(pagemap.get(), entries.data(), entries.size() * 8,
-                 static_cast<off_t>(start / kPageBytes * 8)), "pagemap");
+                 static_cast<off_t>(start / kPageBytes * 8)),
+         "pagemap");
     for (std::size_t page = 0; page < entries.size() && bytes > 0; ++page) {
       if (entries[page] >> 63 == 0) continue;
       const std::uint64_t address = start + page * kPageBytes;
@@ -106,7 +107,7 @@ inline void copy_range(int uffd, std::uint64_t to, std::uint64_t from, std::size
   }
 }
 
-/// Fills as much fresh memory from the file, which lies in the page cache, by UFFDIO_COPY.  Seconds.
+/// Fills as much fresh memory from the file, which lies in the page cache, by UFFDIO_COPY. Seconds.
 inline double fill_fresh_memory(const std::filesystem::path& path, std::size_t bytes,
                                 std::size_t threads) {
   bytes = std::min<std::size_t>(bytes, std::filesystem::file_size(path)) / kPageBytes * kPageBytes;

@@ -24,10 +24,10 @@ void check_ids(const state::ProcessT& process, const RestoreOptions& options,
                std::vector<Finding>& findings) {
   const auto taken = ids_in_use(process);
   if (taken.empty() || options.pids != Pids::same) return;
-  findings.push_back(bad(fmt::format("pid {}", taken.front()),
-                         fmt::format("in use here ({} of {} ids are)", taken.size(),
-                                     process.threads.size()),
-                         "end the process that has it, or use --pids namespace"));
+  findings.push_back(
+      bad(fmt::format("pid {}", taken.front()),
+          fmt::format("in use here ({} of {} ids are)", taken.size(), process.threads.size()),
+          "end the process that has it, or use --pids namespace"));
 }
 
 /// "file /x: was modified" becomes subject and reason.
@@ -43,8 +43,8 @@ std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions&
   const state::ManifestT& manifest = image.manifest();
   std::vector<Finding> findings;
   for (Mismatch& mismatch : compare_platform(manifest))
-    findings.push_back(bad(std::move(mismatch.subject), std::move(mismatch.reason),
-                           std::move(mismatch.remedy)));
+    findings.push_back(
+        bad(std::move(mismatch.subject), std::move(mismatch.reason), std::move(mismatch.remedy)));
   Refusals refusals;
   check_process(*manifest.process, options, refusals);
   try {
@@ -62,11 +62,12 @@ std::vector<Finding> Image::check(const RestoreOptions& options) const {
   std::vector<Finding> findings = check_image(data().reader, options);
   const state::ManifestT& manifest = data().reader.manifest();
   const auto mentioned = [&](std::string_view kind) {
-    return std::ranges::any_of(findings,
-                               [&](const Finding& f) { return !f.ok && f.subject.starts_with(kind); });
+    return std::ranges::any_of(
+        findings, [&](const Finding& f) { return !f.ok && f.subject.starts_with(kind); });
   };
   const auto fine = [&](std::string_view kind, std::string subject) {
-    if (!mentioned(kind)) findings.push_back({.ok = true, .subject = std::move(subject), .reason = {}, .remedy = {}});
+    if (!mentioned(kind))
+      findings.push_back({.ok = true, .subject = std::move(subject), .reason = {}, .remedy = {}});
   };
   fine("cpu", "cpu");
   fine("kernel", "kernel");

@@ -35,8 +35,7 @@ void preflight(pid_t pid) {
 
   Refusals refusals;
   refuse_other_worlds(pid, refusals);
-  refusals.throw_if_any(Errc::unsupported,
-                        fmt::format("process {} cannot be snapshotted:", pid));
+  refusals.throw_if_any(Errc::unsupported, fmt::format("process {} cannot be snapshotted:", pid));
 }
 
 }  // namespace icecore

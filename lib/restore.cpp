@@ -87,9 +87,8 @@ Restored tell(const ImageReader& image, const RestoreOptions& options, bool in_n
 /// On the wanted ids; or, when that is left to us and they are taken, in a namespace of its own.
 Restored tell_with_ids(const ImageReader& image, const RestoreOptions& options) {
   const bool automatic = options.pids == Pids::automatic;
-  const bool in_namespace =
-      options.pids == Pids::in_namespace ||
-      (automatic && !ids_in_use(*image.manifest().process).empty());
+  const bool in_namespace = options.pids == Pids::in_namespace ||
+                            (automatic && !ids_in_use(*image.manifest().process).empty());
   try {
     return on_tracer_thread([&] { return tell(image, options, in_namespace); });
   } catch (const Error& error) {
@@ -103,8 +102,7 @@ Restored tell_with_ids(const ImageReader& image, const RestoreOptions& options) 
 
 RestoredProcess restore(const Image& image, const RestoreOptions& options) {
   auto [running, report] = tell_with_ids(image.data().reader, options);
-  return RestoredProcess{
-      std::make_unique<RestoredProcess::State>(std::move(running), report)};
+  return RestoredProcess{std::make_unique<RestoredProcess::State>(std::move(running), report)};
 }
 
 RestoredProcess::RestoredProcess(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -24,16 +24,17 @@ struct ImageInfo {
   std::uint64_t stored_pages = 0;
 
   pid_t pid = 0;
-  std::string name;                     ///< comm of the process
-  std::string executable;               ///< path
-  std::vector<std::string> arguments;   ///< argv
+  std::string name;                    ///< comm of the process
+  std::string executable;              ///< path
+  std::vector<std::string> arguments;  ///< argv
   std::string working_directory;
-  std::string kernel_release;           ///< of the machine the snapshot was taken on
+  std::string kernel_release;  ///< of the machine the snapshot was taken on
 
   struct Thread {
     pid_t tid = 0;
     std::string name;
-    std::string blocked_in;  ///< system call it was in, as "futex" or "syscall 202"; empty: user code
+    std::string
+        blocked_in;  ///< system call it was in, as "futex" or "syscall 202"; empty: user code
   };
   std::vector<Thread> threads;
 

@@ -20,9 +20,9 @@ namespace icecore {
 
 /// Which process ids the restored process gets.
 enum class Pids {
-  automatic,       ///< the original ones where they are free, else as in_namespace
-  same,            ///< the original ones, or refuse
-  in_namespace,    ///< the original ones, in a pid namespace of its own
+  automatic,     ///< the original ones where they are free, else as in_namespace
+  same,          ///< the original ones, or refuse
+  in_namespace,  ///< the original ones, in a pid namespace of its own
 };
 
 /// What takes the place of a descriptor that led outside the process when it was snapshotted.
@@ -50,11 +50,11 @@ struct RestoreOptions {
 
 /// What a restore took, and where the time went.
 struct RestoreReport {
-  std::chrono::nanoseconds total{};   ///< from the call until the process ran
-  std::chrono::nanoseconds check{};   ///< files, machine, process ids
-  std::chrono::nanoseconds build{};   ///< process, mappings, descriptors, threads
-  std::chrono::nanoseconds fill{};    ///< pages
-  std::chrono::nanoseconds thaw{};    ///< last state of every thread, until all ran
+  std::chrono::nanoseconds total{};  ///< from the call until the process ran
+  std::chrono::nanoseconds check{};  ///< files, machine, process ids
+  std::chrono::nanoseconds build{};  ///< process, mappings, descriptors, threads
+  std::chrono::nanoseconds fill{};   ///< pages
+  std::chrono::nanoseconds thaw{};   ///< last state of every thread, until all ran
   std::uint64_t filled_bytes = 0;
   bool in_namespace = false;
 };

@@ -34,7 +34,8 @@ void compare_instructions(const state::PlatformT& image, std::vector<Mismatch>& 
   std::ranges::set_difference(image.cpu_features, here, std::back_inserter(missing));
   if (!missing.empty())
     mismatches.push_back(
-        {"cpu", fmt::format("lacks instructions that the process may use: {}", fmt::join(missing, " ")),
+        {"cpu",
+         fmt::format("lacks instructions that the process may use: {}", fmt::join(missing, " ")),
          "restore on a machine with these features, or snapshot on one without them"});
 }
 
@@ -46,11 +47,12 @@ void compare_xsave(const state::ManifestT& image, std::vector<Mismatch>& mismatc
     const auto& offsets = image.platform->xsave_offsets;
     const std::uint32_t there = i < offsets.size() ? offsets[i] : 0;
     if ((here.components >> i & 1) != 0 && here.offsets[i] == there) continue;
-    mismatches.push_back({"cpu",
-                          fmt::format("keeps extended registers (XSAVE component {}) in another place, "
-                                      "or has none",
-                                      i),
-                          "restore on the same kind of CPU"});
+    mismatches.push_back(
+        {"cpu",
+         fmt::format("keeps extended registers (XSAVE component {}) in another place, "
+                     "or has none",
+                     i),
+         "restore on the same kind of CPU"});
     return;
   }
 }
@@ -66,8 +68,8 @@ std::vector<VdsoPart> parts_in(const state::AddressSpaceT& image) {
   std::vector<VdsoPart> parts;
   for (const state::Mapping& mapping : image.mappings)
     if (mapping.kind() == state::MappingKind::vdso && mapping.name() >= 0)
-      parts.push_back({image.names[static_cast<std::size_t>(mapping.name())],
-                       mapping.end() - mapping.start()});
+      parts.push_back(
+          {image.names[static_cast<std::size_t>(mapping.name())], mapping.end() - mapping.start()});
   return parts;
 }
 
@@ -79,8 +81,7 @@ void compare_vdso(const state::ManifestT& image, std::vector<Mismatch>& mismatch
   for (const sys::Vma& vma : sys::read_smaps(sys::current_process())) {
     if (vma.name != "[vdso]" && vma.name != "[vvar]" && vma.name != "[vvar_vclock]") continue;
     here.push_back({vma.name, vma.size()});
-    if (vma.name == "[vdso]")
-      text = {reinterpret_cast<const std::uint8_t*>(vma.start), vma.size()};
+    if (vma.name == "[vdso]") text = {reinterpret_cast<const std::uint8_t*>(vma.start), vma.size()};
   }
   if (here != wanted || !std::ranges::equal(text, image.platform->vdso))
     mismatches.push_back({"kernel",

@@ -55,7 +55,8 @@ class Filling {
       // A few pieces at a time: neighbours share page tables, and the threads a lock on them.
       constexpr std::size_t kAtOnce = 8;
       for (std::size_t i; (i = next_.fetch_add(kAtOnce)) < pieces_.size();)
-        for (std::size_t end = std::min(i + kAtOnce, pieces_.size()); i < end; ++i) fill(pieces_[i], scratch);
+        for (std::size_t end = std::min(i + kAtOnce, pieces_.size()); i < end; ++i)
+          fill(pieces_[i], scratch);
     } catch (...) {
       const std::lock_guard lock{mutex_};
       if (!failure_) failure_ = std::current_exception();

@@ -20,7 +20,7 @@ struct FillRange {
   };
   std::uint64_t first_page;  ///< number of the stored page
   std::uint64_t pages;
-  std::uint64_t address;     ///< in the process
+  std::uint64_t address;  ///< in the process
   How how;
 };
 

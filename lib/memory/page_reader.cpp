@@ -8,9 +8,10 @@
 namespace icecore {
 namespace {
 
-/// Takes up to `pages` pages off the front of the runs that begin at `run`, `skipped` pages into it.
-std::vector<PageRun> take(const std::vector<PageRun>& runs, std::size_t& run, std::uint64_t& skipped,
-                          std::uint64_t pages) {
+/// Takes up to `pages` pages off the front of the runs that begin at `run`, `skipped` pages into
+/// it.
+std::vector<PageRun> take(const std::vector<PageRun>& runs, std::size_t& run,
+                          std::uint64_t& skipped, std::uint64_t pages) {
   std::vector<PageRun> taken;
   while (pages > 0 && run < runs.size()) {
     const std::uint64_t count = std::min(pages, runs[run].pages - skipped);
@@ -34,7 +35,8 @@ std::uint64_t total_pages(const std::vector<PageRun>& runs) {
 }  // namespace
 
 void read_pages(const sys::RemoteMemory& memory, const std::vector<PageRun>& runs,
-                PageEncoder& encoder, const ProgressCallback& progress, const std::stop_token& stop) {
+                PageEncoder& encoder, const ProgressCallback& progress,
+                const std::stop_token& stop) {
   const std::uint64_t total_bytes = total_pages(runs) * kPageSize;
   std::uint64_t done_bytes = 0;
   std::size_t run = 0;

@@ -14,6 +14,7 @@ namespace icecore {
 /// Reads pages of another process and hands them to the encoder, in order.
 /// Throws Errc::cancelled when asked to stop.
 void read_pages(const sys::RemoteMemory& memory, const std::vector<PageRun>& runs,
-                PageEncoder& encoder, const ProgressCallback& progress, const std::stop_token& stop);
+                PageEncoder& encoder, const ProgressCallback& progress,
+                const std::stop_token& stop);
 
 }  // namespace icecore

@@ -280,7 +280,8 @@ void rebuild_shared_anonymous(const state::Mapping& mapping, const Workplace& wo
              {work.shared_objects[mapping.object()] + mapping.offset(), 0, size,
               MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start()});
   if (mapping.protection() != (PROT_READ | PROT_WRITE))
-    calls.call("protect shared memory", SYS_mprotect, {mapping.start(), size, mapping.protection()});
+    calls.call("protect shared memory", SYS_mprotect,
+               {mapping.start(), size, mapping.protection()});
 }
 
 /// The kernel's parts of the vdso that is present, in the order of their addresses.
@@ -315,7 +316,8 @@ std::uint64_t find_room(const state::AddressSpaceT& image, const std::vector<sys
                         std::uint64_t size_bytes) {
   constexpr std::uint64_t kLowest = 0x1'0000'0000;  // above 32-bit programs' and non-PIE addresses
   std::vector<std::pair<std::uint64_t, std::uint64_t>> taken;
-  for (const state::Mapping& mapping : image.mappings) taken.emplace_back(mapping.start(), mapping.end());
+  for (const state::Mapping& mapping : image.mappings)
+    taken.emplace_back(mapping.start(), mapping.end());
   for (const sys::Vma& vma : occupied) taken.emplace_back(vma.start, vma.end);
   std::ranges::sort(taken);
 

@@ -25,12 +25,13 @@ std::vector<std::uint8_t> capture_vdso(const Capture& capture, const std::vector
 
 // ---- rebuilding -------------------------------------------------------------------------------
 
-/// Where the rebuilt process keeps what is not its own, out of the way of every mapping it will have.
+/// Where the rebuilt process keeps what is not its own, out of the way of every mapping it will
+/// have.
 struct Workplace {
   std::uint64_t start = 0;
   std::uint64_t end = 0;
-  std::uint64_t vdso = 0;                    ///< the vdso and its data wait here
-  std::vector<std::uint64_t> shared_objects; ///< each whole and writable, until filled
+  std::uint64_t vdso = 0;                     ///< the vdso and its data wait here
+  std::vector<std::uint64_t> shared_objects;  ///< each whole and writable, until filled
 };
 
 /// Finds room of `size_bytes` that no mapping of the image and none of `occupied` touches.
@@ -41,8 +42,8 @@ std::uint64_t find_room(const state::AddressSpaceT& image, const std::vector<sys
 void clear_address_space(const std::vector<sys::Vma>& present, const Workplace& work,
                          CallStream& calls);
 
-/// Makes every mapping at its place, without contents.  `mapped_file(mapping)` gives the descriptor,
-/// in the process, of the file behind one.
+/// Makes every mapping at its place, without contents.  `mapped_file(mapping)` gives the
+/// descriptor, in the process, of the file behind one.
 void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::Vma>& present,
                       const Workplace& work,
                       const std::function<int(const state::Mapping&)>& mapped_file,

@@ -27,8 +27,8 @@ constexpr std::uint64_t kTileData = std::uint64_t{1} << 18;
 
 constexpr std::array kNamespaces{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
 
-constexpr std::array<std::string_view, 9> kCredentials{"Uid",    "Gid",    "Groups", "CapInh", "CapPrm",
-                                                       "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"};
+constexpr std::array<std::string_view, 9> kCredentials{
+    "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"};
 
 std::string proc(pid_t pid, const char* file) { return fmt::format("/proc/{}/{}", pid, file); }
 
@@ -39,9 +39,10 @@ void refuse_other_credentials(pid_t pid, Refusals& refusals) {
     if (!ours || !theirs) continue;
     for (const auto field : kCredentials)
       if (field != "NoNewPrivs" && theirs->text(field) != ours->text(field))
-        refusals.add("thread {}: {} is '{}', icecore's is '{}': only a process with the credentials "
-                     "of its snapshotter can be kept; run icecore with the same ones",
-                     tid, field, theirs->text(field), ours->text(field));
+        refusals.add(
+            "thread {}: {} is '{}', icecore's is '{}': only a process with the credentials "
+            "of its snapshotter can be kept; run icecore with the same ones",
+            tid, field, theirs->text(field), ours->text(field));
     if (theirs->number("Seccomp") != 0)
       refusals.add("thread {}: seccomp is on: cannot be kept", tid);
   }
@@ -52,9 +53,10 @@ void refuse_other_namespaces(pid_t pid, Refusals& refusals) {
     const auto ours = sys::try_read_link(fmt::format("/proc/self/ns/{}", name));
     const auto theirs = sys::try_read_link(fmt::format("/proc/{}/ns/{}", pid, name));
     if (ours && theirs && *ours != *theirs)
-      refusals.add("process {}: lives in another {} namespace: run icecore inside it "
-                   "(nsenter -t {} -a icecore …)",
-                   pid, name, pid);
+      refusals.add(
+          "process {}: lives in another {} namespace: run icecore inside it "
+          "(nsenter -t {} -a icecore …)",
+          pid, name, pid);
   }
   const auto ours = sys::try_status("/proc/self/root/.");
   const auto theirs = sys::try_status(proc(pid, "root/."));
@@ -94,9 +96,10 @@ void refuse_other_worlds(pid_t pid, Refusals& refusals) {
 void refuse_from_outside(pid_t pid, Refusals& refusals) {
   const auto children = sys::list_children(pid);
   if (!children.empty())
-    refusals.add("process {}: has {} child process(es), the first is {}: process trees cannot be "
-                 "snapshotted yet",
-                 pid, children.size(), children.front());
+    refusals.add(
+        "process {}: has {} child process(es), the first is {}: process trees cannot be "
+        "snapshotted yet",
+        pid, children.size(), children.front());
   if (const auto timers = sys::try_read_file(proc(pid, "timers")); timers && !timers->empty())
     refusals.add("process {}: has POSIX timers (timer_create): cannot be snapshotted yet", pid);
 }
@@ -221,17 +224,20 @@ void refuse_lacking_rights(const state::ProcessT& process, Refusals& refusals) {
       const std::uint64_t wanted = process.limits[static_cast<std::size_t>(resource)].hard();
       const std::uint64_t ours = sys::resource_limit(self, resource).hard;
       if (wanted > ours)
-        refusals.add("resource limit {}: the process had a hard limit of {}, icecore has {} and may "
-                     "not raise it: start icecore with a higher limit or with CAP_SYS_RESOURCE",
-                     resource, wanted, ours);
+        refusals.add(
+            "resource limit {}: the process had a hard limit of {}, icecore has {} and may "
+            "not raise it: start icecore with a higher limit or with CAP_SYS_RESOURCE",
+            resource, wanted, ours);
     }
     const auto ours = trimmed_number(sys::try_read_file("/proc/self/oom_score_adj"));
     if (process.oom_score_adj < ours)
-      refusals.add("oom_score_adj: the process had {}, icecore has {} and may not lower it: "
-                   "CAP_SYS_RESOURCE is needed",
-                   process.oom_score_adj, ours);
+      refusals.add(
+          "oom_score_adj: the process had {}, icecore has {} and may not lower it: "
+          "CAP_SYS_RESOURCE is needed",
+          process.oom_score_adj, ours);
   }
-  const bool raised = std::ranges::any_of(process.threads, [](const auto& t) { return t->nice < 0; });
+  const bool raised =
+      std::ranges::any_of(process.threads, [](const auto& t) { return t->nice < 0; });
   if (raised && (rights & kSysNice) == 0)
     refusals.add("nice: a thread had a negative nice value: CAP_SYS_NICE is needed");
 }

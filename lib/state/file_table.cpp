@@ -106,9 +106,9 @@ std::vector<std::uint8_t> read_build_id(const sys::Fd& file) {
     GElf_Phdr header;
     if (::gelf_getphdr(elf.get(), static_cast<int>(i), &header) == nullptr) return {};
     if (header.p_type != PT_NOTE) continue;
-    Elf_Data* const notes = ::elf_getdata_rawchunk(
-        elf.get(), static_cast<std::int64_t>(header.p_offset), header.p_filesz,
-        header.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
+    Elf_Data* const notes =
+        ::elf_getdata_rawchunk(elf.get(), static_cast<std::int64_t>(header.p_offset),
+                               header.p_filesz, header.p_align == 8 ? ELF_T_NHDR8 : ELF_T_NHDR);
     if (auto id = build_id_in(notes); !id.empty()) return id;
   }
   return {};

@@ -15,8 +15,8 @@ namespace icecore {
 
 /// The files that a process has mapped or open, by identity: each once.
 ///
-/// Capture notes what the kernel knows while the process stands still; complete() reads what lies in
-/// the files themselves (build ids), afterwards.
+/// Capture notes what the kernel knows while the process stands still; complete() reads what lies
+/// in the files themselves (build ids), afterwards.
 class FileTable {
  public:
   /// Notes a file; `status` is that of the open or mapped file itself, `path` the name the kernel

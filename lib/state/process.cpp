@@ -108,7 +108,8 @@ class Interview {
 
  private:
   /// mlockall(MCL_FUTURE) shows in nothing but that fresh memory, such as ours, is locked.
-  void refuse_locking_of_everything_new(Capture& capture, const std::vector<sys::Vma>& before) const {
+  void refuse_locking_of_everything_new(Capture& capture,
+                                        const std::vector<sys::Vma>& before) const {
     const auto locked = [](const sys::Vma& vma) { return vma.has_flag("lo"); };
     if (std::ranges::none_of(before, locked)) return;
     const auto now = sys::read_smaps(capture.pid);
@@ -116,8 +117,9 @@ class Interview {
       return vma.start <= remote_.data_begin() && remote_.data_begin() < vma.end;
     });
     if (ours != now.end() && locked(*ours))
-      capture.refusals.add("memory: all new memory is locked (mlockall with MCL_FUTURE): cannot be "
-                           "kept yet");
+      capture.refusals.add(
+          "memory: all new memory is locked (mlockall with MCL_FUTURE): cannot be "
+          "kept yet");
   }
 
   std::span<Tracee> threads_;
@@ -141,9 +143,10 @@ std::vector<std::optional<std::chrono::nanoseconds>> observe_time_left(
 void refuse_unshared_tables(Capture& capture) {
   for (const Tracee& thread : capture.process.threads())
     if (!sys::share_descriptors_and_folder(capture.pid, thread.tid()))
-      capture.refusals.add("thread {}: has descriptors or a working directory of its own "
-                           "(unshare): cannot be kept",
-                           thread.tid());
+      capture.refusals.add(
+          "thread {}: has descriptors or a working directory of its own "
+          "(unshare): cannot be kept",
+          thread.tid());
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ std::size_t area_bytes(const state::ProcessT& image) {
 
 /// A signal that is pending nowhere in the image and that does nothing special when it is sent.
 int choose_report_signal(const state::ProcessT& image) {
-  constexpr std::array kPossible{SIGURG, SIGWINCH, SIGCHLD, SIGUSR1, SIGUSR2, SIGIO, SIGALRM, SIGPIPE};
+  constexpr std::array kPossible{SIGURG,  SIGWINCH, SIGCHLD, SIGUSR1,
+                                 SIGUSR2, SIGIO,    SIGALRM, SIGPIPE};
   sys::SignalMask pending = signals_in(image.signals->pending);
   for (const auto& thread : image.threads) pending |= signals_in(thread->pending);
   for (const int signal : kPossible)
@@ -115,8 +116,8 @@ void ProcessRebuild::open_files() {
       return m.file == mapping.file() && m.writable == writable;
     });
     if (!known)
-      mapped_files_.push_back({mapping.file(), writable,
-                               open(path_of(mapping.file()), writable ? O_RDWR : O_RDONLY)});
+      mapped_files_.push_back(
+          {mapping.file(), writable, open(path_of(mapping.file()), writable ? O_RDWR : O_RDONLY)});
   }
   executable_ = open(path_of(image_.address_space->executable), O_RDONLY);
   working_directory_ = open(root_ + image_.working_directory->path, O_PATH | O_DIRECTORY);
@@ -158,9 +159,9 @@ void ProcessRebuild::make_address_space() {
   open_files.soft = open_files.hard;
   sys::set_resource_limit(process_->pid(), RLIMIT_NOFILE, open_files);
   for (std::size_t sent = 0; sent < plan_->to_send().size(); sent += sys::kMaxSentDescriptors)
-    sys::send_descriptors(process_->socket(),
-                          std::span{plan_->to_send()}.subspan(
-                              sent, std::min(sys::kMaxSentDescriptors, plan_->to_send().size() - sent)));
+    sys::send_descriptors(process_->socket(), std::span{plan_->to_send()}.subspan(
+                                                  sent, std::min(sys::kMaxSentDescriptors,
+                                                                 plan_->to_send().size() - sent)));
   plan_->receive(StubProcess::kSocket, *calls_);
   if (init_)
     calls_->call("enter the mount namespace", SYS_setns,
@@ -293,10 +294,11 @@ void ProcessRebuild::make_threads() {
     cell += bytes;
   }
   remote_->run(jobs);
-  for (std::size_t i = 0; i < ids.size(); ++i) rebuild_thread_attributes(*image_.threads[i], ids[i]);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    rebuild_thread_attributes(*image_.threads[i], ids[i]);
 
-  CallList& list = calls_->room(image_.signals->pending.size() / 128,
-                                image_.signals->pending.size() * 2);
+  CallList& list =
+      calls_->room(image_.signals->pending.size() / 128, image_.signals->pending.size() * 2);
   rebuild_pending_signals(image_.signals->pending, false, image_.pid, image_.pid, list);
   calls_->run();
 }
@@ -330,7 +332,8 @@ void ProcessRebuild::set_registers() {
   rebuild_limits(image_, process_->pid());
   const std::size_t xstate_bytes = sys::xstate(process_->pid()).size();
   for (std::size_t i = 1; i < image_.threads.size(); ++i)
-    rebuild_registers(*image_.threads[i], registers_[i], process_->threads()[i].tid(), xstate_bytes);
+    rebuild_registers(*image_.threads[i], registers_[i], process_->threads()[i].tid(),
+                      xstate_bytes);
 
   // The leader's last act is to unmap the code it runs.
   Tracee& leader = process_->leader();
@@ -349,7 +352,8 @@ sys::Fd ProcessRebuild::release_init() {
   {
     RemoteSyscalls remote{init_->area(), init_area_, 1};
     CallStream calls{remote, leader, CallList{remote.data_begin(), kInitListBytes, 64}};
-    receive_descriptors(StubProcess::kSocket, 1, calls);  // as 0: all below the socket but 3 is free
+    receive_descriptors(StubProcess::kSocket, 1,
+                        calls);  // as 0: all below the socket but 3 is free
     calls.call("close descriptors", SYS_close_range, {1, ~0U, 0});
     calls.run();
   }
@@ -372,7 +376,8 @@ ProcessRebuild::Running ProcessRebuild::let_run() {
   return running;
 }
 
-void check_process(const state::ProcessT& image, const RestoreOptions& options, Refusals& refusals) {
+void check_process(const state::ProcessT& image, const RestoreOptions& options,
+                   Refusals& refusals) {
   for (const auto& file : image.files)
     if (const std::string reason = difference(*file); !reason.empty())
       refusals.add("file {}: {}", file->path, reason);

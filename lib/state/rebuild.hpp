@@ -23,8 +23,8 @@ namespace icecore {
 /// A process under construction.  Destroying it kills what there is of it, until let_run().
 class ProcessRebuild {
  public:
-  /// Opens every file that will be needed, and starts the process with its pid, or its whole new pid
-  /// namespace.  Throws with errno EEXIST when the pid is taken.
+  /// Opens every file that will be needed, and starts the process with its pid, or its whole new
+  /// pid namespace.  Throws with errno EEXIST when the pid is taken.
   ProcessRebuild(const state::ProcessT& image, const RestoreOptions& options, bool in_namespace);
 
   /// An address space with every mapping at its place, empty, and every file passed over.

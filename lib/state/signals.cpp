@@ -44,14 +44,15 @@ void rebuild_signal_actions(const state::SignalsT& signals, CallList& list) {
   for (int signal = 1; signal <= kSignals; ++signal) {
     if (signal == SIGKILL || signal == SIGSTOP) continue;
     const state::SignalAction& action = signals.actions[static_cast<std::size_t>(signal - 1)];
-    const KernelSigaction wanted{action.handler(), action.flags(), action.restorer(), action.mask()};
+    const KernelSigaction wanted{action.handler(), action.flags(), action.restorer(),
+                                 action.mask()};
     list.call("set a signal action", SYS_rt_sigaction,
               {static_cast<std::uint64_t>(signal), list.put_value(wanted), 0, kMaskBytes});
   }
 }
 
-void rebuild_pending_signals(std::span<const std::uint8_t> siginfos, bool thread_directed, pid_t pid,
-                             pid_t tid, CallList& list) {
+void rebuild_pending_signals(std::span<const std::uint8_t> siginfos, bool thread_directed,
+                             pid_t pid, pid_t tid, CallList& list) {
   for (; siginfos.size() >= sizeof(siginfo_t); siginfos = siginfos.subspan(sizeof(siginfo_t))) {
     siginfo_t info;
     std::memcpy(&info, siginfos.data(), sizeof info);

@@ -25,10 +25,11 @@ class SignalQuestions {
 /// Adds the calls that set the actions again.
 void rebuild_signal_actions(const state::SignalsT& signals, CallList& list);
 
-/// Adds the calls that raise pending signals again, in order; `thread_directed` ones for the calling
-/// thread `tid`, else for the process.  Every signal must be blocked in every thread by then.
-void rebuild_pending_signals(std::span<const std::uint8_t> siginfos, bool thread_directed, pid_t pid,
-                             pid_t tid, CallList& list);
+/// Adds the calls that raise pending signals again, in order; `thread_directed` ones for the
+/// calling thread `tid`, else for the process.  Every signal must be blocked in every thread by
+/// then.
+void rebuild_pending_signals(std::span<const std::uint8_t> siginfos, bool thread_directed,
+                             pid_t pid, pid_t tid, CallList& list);
 
 /// siginfo_t structures as bytes.
 std::vector<std::uint8_t> pack_siginfos(const std::vector<siginfo_t>& infos);

@@ -36,7 +36,8 @@ std::vector<std::uint8_t> as_bytes(const Value& value) {
 /// The XSAVE area without the zeros behind its last used component.
 std::vector<std::uint8_t> trimmed(std::vector<std::uint8_t> xstate) {
   constexpr std::size_t kLeast = 576;  // legacy area and header
-  const auto last = std::find_if(xstate.rbegin(), xstate.rend(), [](auto byte) { return byte != 0; });
+  const auto last =
+      std::find_if(xstate.rbegin(), xstate.rend(), [](auto byte) { return byte != 0; });
   const auto used = static_cast<std::size_t>(xstate.rend() - last);
   xstate.resize(std::max(kLeast, (used + 63) / 64 * 64));
   return xstate;
@@ -75,7 +76,8 @@ void refuse_what_is_not_kept(Capture& capture, const Tracee& thread, unsigned po
   const pid_t tid = thread.tid();
   Refusals& refusals = capture.refusals;
   if (policy != SCHED_OTHER)
-    refusals.add("thread {}: scheduling policy {}: only the default policy can be kept", tid, policy);
+    refusals.add("thread {}: scheduling policy {}: only the default policy can be kept", tid,
+                 policy);
   if (sys::syscall_user_dispatch(tid).enabled)
     refusals.add("thread {}: syscall user dispatch: cannot be kept", tid);
   if (sys::uses_debug_registers(tid))
@@ -96,8 +98,7 @@ ThreadQuestions::ThreadQuestions(CallList& list)
 
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
                                                const ThreadQuestions& questions,
-                                               const CallList& answers,
-                                               const SleepObserver& sleeps,
+                                               const CallList& answers, const SleepObserver& sleeps,
                                                std::optional<std::chrono::nanoseconds> time_left) {
   const pid_t tid = thread.tid();
   auto state = std::make_unique<state::ThreadT>();

@@ -33,8 +33,7 @@ class ThreadQuestions {
 
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
                                                const ThreadQuestions& questions,
-                                               const CallList& answers,
-                                               const SleepObserver& sleeps,
+                                               const CallList& answers, const SleepObserver& sleeps,
                                                std::optional<std::chrono::nanoseconds> time_left);
 
 // ---- rebuilding, in this order ----------------------------------------------------------------

@@ -24,8 +24,8 @@ struct Timespec {
 
 /// Where a call has its relative timeout.
 struct TimeoutPlace {
-  std::uint64_t wanted = 0;          // address of a timespec, or 0
-  std::uint64_t left = 0;            // address where the kernel writes the rest, or 0
+  std::uint64_t wanted = 0;               // address of a timespec, or 0
+  std::uint64_t left = 0;                 // address where the kernel writes the rest, or 0
   std::optional<nanoseconds> value = {};  // poll: in the call itself
 };
 
@@ -129,8 +129,8 @@ sys::Registers rebuild_timeout(Tracee& thread, const sys::Registers& registers, 
       again.rdx = scratch.timespec;
       break;
     case SYS_poll:
-      again.rdx = static_cast<std::uint64_t>(
-          std::chrono::ceil<std::chrono::milliseconds>(left).count());
+      again.rdx =
+          static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count());
       break;
     case SYS_futex:
       again.r10 = scratch.timespec;

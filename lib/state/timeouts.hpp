@@ -7,11 +7,12 @@
 //  * nanosleep and clock_nanosleep write the time left where the caller asked for it;
 //  * for the others it follows from when the thread fell asleep, which the scheduler tells as long
 //    as nobody has woken the thread: so it is observed before the freeze;
-//  * a call that a freeze has interrupted before goes on as restart_syscall(2), with the arguments of
+//  * a call that a freeze has interrupted before goes on as restart_syscall(2), with the arguments
+//  of
 //    the original: which call that was shows in the kernel function where the thread sleeps.  Its
 //    time is then counted from that freeze, since nothing tells when it began.
-// What can be set: a thread that makes the call again and is interrupted in it gets a restart block of
-// its own.  That is how rebuild_timeout() works; no register of the thread differs afterwards.
+// What can be set: a thread that makes the call again and is interrupted in it gets a restart block
+// of its own.  That is how rebuild_timeout() works; no register of the thread differs afterwards.
 
 #include <sys/types.h>
 
@@ -32,8 +33,8 @@ class SleepObserver {
  public:
   explicit SleepObserver(pid_t pid);
 
-  /// The system call that a frozen thread is in, seen through restart_syscall.  -1 when it is not known
-  /// (the thread fell asleep only after it was observed).
+  /// The system call that a frozen thread is in, seen through restart_syscall.  -1 when it is not
+  /// known (the thread fell asleep only after it was observed).
   long call_number(const Tracee& thread) const;
 
   /// How much of its timeout a frozen thread has left; nothing when it is in no call that needs it.

@@ -13,14 +13,18 @@ namespace icecore::sys {
 namespace {
 
 constexpr std::string_view kInstructionFeatures =
-    " 3dnow 3dnowext 3dnowprefetch abm adx aes amx_bf16 amx_complex amx_fp16 amx_int8 amx_tile avx avx2"
+    " 3dnow 3dnowext 3dnowprefetch abm adx aes amx_bf16 amx_complex amx_fp16 amx_int8 amx_tile avx "
+    "avx2"
     " avx512_4fmaps avx512_4vnniw avx512_bf16 avx512_bitalg avx512_fp16 avx512_vbmi2 avx512_vnni"
     " avx512_vp2intersect avx512_vpopcntdq avx512bw avx512cd avx512dq avx512er avx512f avx512ifma"
-    " avx512pf avx512vbmi avx512vl avx_ifma avx_ne_convert avx_vnni avx_vnni_int16 avx_vnni_int8 bmi1"
+    " avx512pf avx512vbmi avx512vl avx_ifma avx_ne_convert avx_vnni avx_vnni_int16 avx_vnni_int8 "
+    "bmi1"
     " bmi2 cldemote clflush clflushopt clwb clzero cmov cx16 cx8 enqcmd f16c fma fma4 fsgsbase fxsr"
-    " gfni hle lahf_lm lwp mmx mmxext monitorx movbe movdir64b movdiri mwaitx ospke pclmulqdq pku pni"
+    " gfni hle lahf_lm lwp mmx mmxext monitorx movbe movdir64b movdiri mwaitx ospke pclmulqdq pku "
+    "pni"
     " popcnt ptwrite rdpid rdpru rdrand rdseed rdtscp rtm serialize sha512 sha_ni sm3 sm4 sse sse2"
-    " sse4_1 sse4_2 sse4a ssse3 tbm tsxldtrk uintr user_shstk vaes vpclmulqdq waitpkg wbnoinvd xgetbv1"
+    " sse4_1 sse4_2 sse4a ssse3 tbm tsxldtrk uintr user_shstk vaes vpclmulqdq waitpkg wbnoinvd "
+    "xgetbv1"
     " xop xsave xsavec xsaveopt ";
 
 bool adds_instructions(std::string_view name) {

@@ -22,8 +22,8 @@ struct XsaveLayout {
 };
 XsaveLayout xsave_layout();
 
-/// Names, as in /proc/cpuinfo and sorted, of the features here that add instructions.  Others (ERMS:
-/// string moves are fast) change what is fast, not what works.
+/// Names, as in /proc/cpuinfo and sorted, of the features here that add instructions.  Others
+/// (ERMS: string moves are fast) change what is fast, not what works.
 std::vector<std::string> instruction_features();
 
 /// Number of CPUs that this thread may use.

@@ -39,8 +39,8 @@ FileStatus status(const Fd& file) {
 }
 
 Fd open_file(const std::string& path, int flags) {
-  return Fd{checked([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY); }, "open {}",
-                    path)};
+  return Fd{
+      checked([&] { return ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY); }, "open {}", path)};
 }
 
 std::optional<Fd> try_open_file(const std::string& path, int flags) {
@@ -109,7 +109,8 @@ bool other_end_closed(const Fd& pipe) {
   return (ask.revents & (POLLHUP | POLLERR)) != 0;
 }
 
-std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file, std::uint64_t start,
+std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file,
+                                                                 std::uint64_t start,
                                                                  std::uint64_t end) {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
   while (start < end) {
@@ -150,9 +151,7 @@ std::vector<std::uint8_t> peek_pipe(const Fd& read_end) {
   std::size_t done = 0;
   while (done < contents.size())
     done += static_cast<std::size_t>(checked(
-        [&] {
-          return ::read(copy.read_end.get(), contents.data() + done, contents.size() - done);
-        },
+        [&] { return ::read(copy.read_end.get(), contents.data() + done, contents.size() - done); },
         "read the contents of a pipe"));
   return contents;
 }
@@ -169,7 +168,8 @@ Fd make_eventfd(std::uint64_t count, bool semaphore) {
   Fd event{checked([&] { return ::eventfd(0, EFD_CLOEXEC | (semaphore ? EFD_SEMAPHORE : 0)); },
                    "make an eventfd")};
   if (count != 0)
-    checked([&] { return ::write(event.get(), &count, sizeof count); }, "set an eventfd to {}", count);
+    checked([&] { return ::write(event.get(), &count, sizeof count); }, "set an eventfd to {}",
+            count);
   return event;
 }
 
@@ -194,7 +194,9 @@ void resize_file(const Fd& file, std::uint64_t size_bytes) {
 void write_all(const Fd& file, std::span<const std::byte> bytes, std::uint64_t offset) {
   while (!bytes.empty()) {
     const auto put = checked(
-        [&] { return ::pwrite(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)); },
+        [&] {
+          return ::pwrite(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        },
         "write {} bytes", bytes.size());
     bytes = bytes.subspan(static_cast<std::size_t>(put));
     offset += static_cast<std::uint64_t>(put);

@@ -70,7 +70,8 @@ bool other_end_closed(const Fd& pipe);
 // ---- contents of shared memory ---------------------------------------------------------------
 
 /// Ranges of a file that hold data (SEEK_DATA, SEEK_HOLE), within [start, end).
-std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file, std::uint64_t start,
+std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file,
+                                                                 std::uint64_t start,
                                                                  std::uint64_t end);
 
 // ---- pipes -----------------------------------------------------------------------------------

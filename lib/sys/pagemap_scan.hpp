@@ -32,8 +32,8 @@ class PagemapScan {
   /// Ranges of private pages in [start, end): present or swapped, neither the zero page nor an
   /// unmodified page of a file.  Ascending; appended to `ranges`.
   ///
-  /// Returns the address of the first guard page (MADV_GUARD_INSTALL, Linux 6.13; shown since 6.15),
-  /// or 0.
+  /// Returns the address of the first guard page (MADV_GUARD_INSTALL, Linux 6.13; shown
+  /// since 6.15), or 0.
   std::uint64_t private_pages(std::uint64_t start, std::uint64_t end,
                               std::vector<PageRange>& ranges) const;
 

@@ -57,7 +57,8 @@ Vma parse_first_line(std::string_view line) {
 /// A mapping's own line begins with a lower-case hexadecimal digit, the lines about it with a
 /// capital letter.
 bool starts_mapping(std::string_view line) {
-  return !line.empty() && ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f'));
+  return !line.empty() &&
+         ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f'));
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ struct Vma {
   std::uint64_t inode = 0;
   std::uint32_t protection = 0;  ///< PROT_*
   bool shared = false;
-  std::string name;   ///< path, "[heap]" …, or empty
+  std::string name;  ///< path, "[heap]" …, or empty
   unsigned protection_key = 0;
   std::string flags;  ///< VmFlags: two letters each, with a blank behind each
 

@@ -47,9 +47,9 @@ Fd open_process(pid_t pid) {
 }
 
 Fd copy_descriptor(const Fd& pidfd, int number) {
-  return Fd{static_cast<int>(
-      checked([&] { return ::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0); },
-              "copy descriptor {} of the process", number))};
+  return Fd{
+      static_cast<int>(checked([&] { return ::syscall(SYS_pidfd_getfd, pidfd.get(), number, 0); },
+                               "copy descriptor {} of the process", number))};
 }
 
 int compare_descriptors(pid_t pid, int a, int b) {
@@ -68,22 +68,24 @@ bool share_descriptors_and_folder(pid_t a, pid_t b) {
 
 ResourceLimit resource_limit(pid_t pid, int resource) {
   ::rlimit64 limit{};
-  checked([&] { return ::prlimit64(pid, static_cast<__rlimit_resource>(resource), nullptr, &limit); },
-          "read resource limit {} of process {}", resource, pid);
+  checked(
+      [&] { return ::prlimit64(pid, static_cast<__rlimit_resource>(resource), nullptr, &limit); },
+      "read resource limit {} of process {}", resource, pid);
   return {limit.rlim_cur, limit.rlim_max};
 }
 
 void set_resource_limit(pid_t pid, int resource, const ResourceLimit& limit) {
   const ::rlimit64 wanted{limit.soft, limit.hard};
-  checked([&] { return ::prlimit64(pid, static_cast<__rlimit_resource>(resource), &wanted, nullptr); },
-          "set resource limit {} of process {}", resource, pid);
+  checked(
+      [&] { return ::prlimit64(pid, static_cast<__rlimit_resource>(resource), &wanted, nullptr); },
+      "set resource limit {} of process {}", resource, pid);
 }
 
 std::vector<std::uint64_t> affinity(pid_t tid) {
   std::vector<std::uint64_t> mask(1024);
-  const long bytes = checked(
-      [&] { return ::syscall(SYS_sched_getaffinity, tid, mask.size() * 8, mask.data()); },
-      "read CPU affinity of thread {}", tid);
+  const long bytes =
+      checked([&] { return ::syscall(SYS_sched_getaffinity, tid, mask.size() * 8, mask.data()); },
+              "read CPU affinity of thread {}", tid);
   mask.resize(static_cast<std::size_t>(bytes) / 8);
   return mask;
 }
@@ -128,7 +130,8 @@ bool pid_in_use(pid_t pid) {
 
 void check_may_trace(pid_t pid) {
   // Opening it asks for the same right as PTRACE_ATTACH does.
-  if (const Fd memory{::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDONLY | O_CLOEXEC)}) return;
+  if (const Fd memory{::open(fmt::format("/proc/{}/mem", pid).c_str(), O_RDONLY | O_CLOEXEC)})
+    return;
   const int err = errno;
   throw Error{Errc::permission,
               fmt::format("process {}: not permitted to trace it: run icecore as root, or as its "

@@ -94,7 +94,9 @@ std::string read_link(const std::string& path) {
   throw_errno(errno, fmt::format("read link {}", path));
 }
 
-std::vector<pid_t> list_threads(pid_t pid) { return list_numbers(fmt::format("/proc/{}/task", pid)); }
+std::vector<pid_t> list_threads(pid_t pid) {
+  return list_numbers(fmt::format("/proc/{}/task", pid));
+}
 
 std::vector<int> list_descriptors(pid_t pid) {
   auto numbers = list_numbers(fmt::format("/proc/{}/fd", pid));
@@ -161,7 +163,9 @@ std::optional<Stat> read_stat(pid_t tid) {
   const auto field = [&](std::size_t number) {
     return number - 3 < words.size() ? words[number - 3] : std::string_view{};
   };
-  const auto unsigned_field = [&](std::size_t number) { return parse<std::uint64_t>(field(number)); };
+  const auto unsigned_field = [&](std::size_t number) {
+    return parse<std::uint64_t>(field(number));
+  };
   return Stat{
       .state = field(3).empty() ? '?' : field(3)[0],
       .parent = parse<pid_t>(field(4)),

@@ -7,7 +7,8 @@
 //  * A process that ends while one of its files is read gives ESRCH at the read, or an empty file.
 //  * /proc/TID/… exists for every thread, although readdir of /proc lists leaders only.
 //  * Kernel threads carry PF_KTHREAD in the flags of stat.
-//  * /proc/TID/sched (CONFIG_SCHED_DEBUG) shows when the thread last ran; that moves when it is woken,
+//  * /proc/TID/sched (CONFIG_SCHED_DEBUG) shows when the thread last ran; that moves when it is
+//  woken,
 //    as by a freeze.  The clock is that of the CPU on which it ran: those of two CPUs of a virtual
 //    machine can be seconds apart, since they stand still while the host runs something else.
 
@@ -89,8 +90,8 @@ std::optional<SchedulerView> scheduler_view(pid_t tid);
 /// The kernel function in which a thread sleeps, as "hrtimer_nanosleep"; empty when not known.
 std::string sleeping_function(pid_t tid);
 
-/// The scheduler's clock of one CPU now, as precise as SchedulerView::last_ran_ns.  Moves the calling
-/// thread to that CPU for a moment; nothing when it may not go there.
+/// The scheduler's clock of one CPU now, as precise as SchedulerView::last_ran_ns.  Moves the
+/// calling thread to that CPU for a moment; nothing when it may not go there.
 std::optional<std::int64_t> scheduler_clock_ns(unsigned cpu);
 
 /// The system call in which a thread sleeps.

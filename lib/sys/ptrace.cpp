@@ -28,7 +28,8 @@ Stop decode(int status) {
   if (!WIFSTOPPED(status)) return {.kind = Stop::Kind::exited, .status = status};
   const int signal = WSTOPSIG(status);
   const int event = status >> 16;
-  if (event == PTRACE_EVENT_STOP) return {.kind = Stop::Kind::trap, .signal = signal, .status = status};
+  if (event == PTRACE_EVENT_STOP)
+    return {.kind = Stop::Kind::trap, .signal = signal, .status = status};
   if (event != 0) return {.kind = Stop::Kind::event, .signal = event, .status = status};
   if (signal == (SIGTRAP | 0x80)) return {.kind = Stop::Kind::syscall, .status = status};
   return {.kind = Stop::Kind::signal, .signal = signal, .status = status};
@@ -68,8 +69,8 @@ void interrupt(pid_t tid) {
 
 std::optional<Stop> poll_stop(pid_t tid) {
   int status = 0;
-  const pid_t who = checked([&] { return ::waitpid(tid, &status, __WALL | WNOHANG); },
-                            "wait for thread {}", tid);
+  const pid_t who =
+      checked([&] { return ::waitpid(tid, &status, __WALL | WNOHANG); }, "wait for thread {}", tid);
   if (who == 0) return std::nullopt;
   return decode(status);
 }
@@ -92,9 +93,7 @@ void detach(pid_t tid, int signal) noexcept {
   request(PTRACE_DETACH, tid, 0, reinterpret_cast<void*>(static_cast<std::intptr_t>(signal)));
 }
 
-Registers registers(pid_t tid) {
-  return read_regset<Registers>(tid, NT_PRSTATUS, "registers");
-}
+Registers registers(pid_t tid) { return read_regset<Registers>(tid, NT_PRSTATUS, "registers"); }
 
 bool try_set_registers(pid_t tid, const Registers& registers) noexcept {
   ::iovec part{const_cast<Registers*>(&registers), sizeof registers};
@@ -176,8 +175,11 @@ Rseq rseq(pid_t tid) {
     std::uint32_t flags;
     std::uint32_t pad;
   } configuration{};
-  checked([&] { return request(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof configuration, &configuration); },
-          "read rseq of thread {}", tid);
+  checked(
+      [&] {
+        return request(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof configuration, &configuration);
+      },
+      "read rseq of thread {}", tid);
   return {configuration.address, configuration.size, configuration.signature};
 }
 
@@ -204,8 +206,9 @@ RobustList robust_list(pid_t tid) {
 
 bool uses_debug_registers(pid_t tid) {
   long control = 0;
-  checked([&] { return request(PTRACE_PEEKUSR, tid, offsetof(::user, u_debugreg) + 7 * 8, &control); },
-          "read debug registers of thread {}", tid);
+  checked(
+      [&] { return request(PTRACE_PEEKUSR, tid, offsetof(::user, u_debugreg) + 7 * 8, &control); },
+      "read debug registers of thread {}", tid);
   return (control & 0xff) != 0;
 }
 

@@ -12,7 +12,8 @@
 //    shows as rax = -ERESTART… with orig_rax still set, and is restarted by the kernel on the way
 //    out: also after the tracer has set all registers anew (the decision is made from the
 //    registers at that moment).
-//  * Some calls do not restart by themselves: epoll_wait, sigtimedwait, semtimedop and others return
+//  * Some calls do not restart by themselves: epoll_wait, sigtimedwait, semtimedop and others
+//  return
 //    EINTR for a mere stop.  Writing -ERESTARTNOHAND over the -EINTR makes the kernel do the right
 //    thing: it restarts when no signal is delivered and gives EINTR when a handler runs.
 //  * A child made with CLONE_PTRACE by a seized thread is seized from birth by the same tracer with
@@ -50,11 +51,11 @@ void interrupt(pid_t tid);
 /// How a traced thread reports to us.
 struct Stop {
   enum class Kind {
-    trap,    ///< PTRACE_EVENT_STOP: our interrupt, a new thread, or a group stop
-    signal,  ///< about to receive `signal`
-    syscall, ///< entering or leaving a system call
-    event,   ///< another PTRACE_EVENT_…, in `signal`
-    exited,  ///< gone; `status` is its wait status
+    trap,     ///< PTRACE_EVENT_STOP: our interrupt, a new thread, or a group stop
+    signal,   ///< about to receive `signal`
+    syscall,  ///< entering or leaving a system call
+    event,    ///< another PTRACE_EVENT_…, in `signal`
+    exited,   ///< gone; `status` is its wait status
   };
   Kind kind;
   int signal = 0;

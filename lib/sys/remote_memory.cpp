@@ -52,7 +52,8 @@ void RemoteMemory::read_any_protection(std::uint64_t address, std::span<std::byt
     const ssize_t got = checked(
         [&] { return ::pread(memory_.get(), out.data(), out.size(), static_cast<off_t>(address)); },
         "read memory of process {} at {:#x}", pid_, address);
-    if (got == 0) throw_errno(EIO, fmt::format("read memory of process {} at {:#x}", pid_, address));
+    if (got == 0)
+      throw_errno(EIO, fmt::format("read memory of process {} at {:#x}", pid_, address));
     out = out.subspan(static_cast<std::size_t>(got));
     address += static_cast<std::uint64_t>(got);
   }
@@ -71,7 +72,8 @@ void RemoteMemory::write(std::uint64_t address, std::span<const std::byte> bytes
           return ::pwrite(memory_.get(), bytes.data(), bytes.size(), static_cast<off_t>(address));
         },
         "write memory of process {} at {:#x}", pid_, address);
-    if (put == 0) throw_errno(EIO, fmt::format("write memory of process {} at {:#x}", pid_, address));
+    if (put == 0)
+      throw_errno(EIO, fmt::format("write memory of process {} at {:#x}", pid_, address));
     bytes = bytes.subspan(static_cast<std::size_t>(put));
     address += static_cast<std::uint64_t>(put);
   }

@@ -5,8 +5,10 @@
 //
 // Kernel facts relied on here:
 //  * process_vm_readv goes by the mapping's protection: PROT_NONE is EFAULT.  /proc/PID/mem does
-//    not (for a tracer), also when it writes into a read-only private mapping: that copies the page.
-//  * process_vm_readv in pieces of 256 KiB and more reads 6 to 7 GB/s.  A partial transfer ends at a
+//    not (for a tracer), also when it writes into a read-only private mapping: that copies the
+//    page.
+//  * process_vm_readv in pieces of 256 KiB and more reads 6 to 7 GB/s.  A partial transfer ends at
+//  a
 //    whole remote element of the vector.
 //  * Both give a hole its memory; so only pages known to be there are read.
 

@@ -50,7 +50,8 @@ long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0
 
 /// Runs in the child, on its own stack but in our memory: no libc, no errno, nothing that a
 /// sanitizer would instrument.
-__attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void child_main(void* argument) {
+__attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void child_main(
+    void* argument) {
   auto* const orders = static_cast<ChildOrders*>(argument);
   raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
   auto* const word = reinterpret_cast<int*>(&orders->traced);

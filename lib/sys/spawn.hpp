@@ -20,15 +20,15 @@
 namespace icecore::sys {
 
 struct SpawnRequest {
-  const Fd& program;    ///< an executable file
-  const Fd& first;      ///< becomes descriptor 3
-  const Fd& second;     ///< becomes descriptor 4; all others are closed
-  pid_t pid = 0;        ///< wanted pid in the namespace of the child, 0: any
+  const Fd& program;        ///< an executable file
+  const Fd& first;          ///< becomes descriptor 3
+  const Fd& second;         ///< becomes descriptor 4; all others are closed
+  pid_t pid = 0;            ///< wanted pid in the namespace of the child, 0: any
   bool namespaces = false;  ///< in a new pid namespace and a new mount namespace of its own
 };
 
 struct Spawned {
-  pid_t pid;   ///< as seen by us
+  pid_t pid;  ///< as seen by us
   Fd pidfd;
 };
 

@@ -6,7 +6,8 @@
 // Kernel facts relied on here:
 //  * Whoever holds the descriptor may register ranges of the process that made it, and fill them,
 //    from outside: only userfaultfd(2) itself must run inside.
-//  * UFFDIO_COPY into missing anonymous memory is the fastest way to fill it: 0.9 µs a page in pieces
+//  * UFFDIO_COPY into missing anonymous memory is the fastest way to fill it: 0.9 µs a page in
+//  pieces
 //    of 64 to 256 KiB, against 2.5 µs for process_vm_writev.  It does not look at the protection of
 //    the mapping, and never makes a huge page.
 //  * Ranges are registered by whole mappings here, so that no mapping is split.

@@ -14,7 +14,8 @@ class CallStream {
   CallStream(RemoteSyscalls& remote, Tracee& thread, CallList list)
       : remote_(remote), thread_(thread), list_(std::move(list)) {}
 
-  /// The list, with room for so much; addresses it gives out are good until the next room() or run().
+  /// The list, with room for so much; addresses it gives out are good until the next room() or
+  /// run().
   CallList& room(std::size_t calls, std::size_t bytes) {
     if (!list_.has_room(calls, bytes)) run();
     return list_;

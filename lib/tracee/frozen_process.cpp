@@ -83,10 +83,11 @@ bool FrozenProcess::stop_new_threads(const std::stop_token& stop) {
     }
     threads_.emplace_back(tid, report);
     if (report.kind == sys::Stop::Kind::trap && report.signal != SIGTRAP)
-      throw Error{Errc::unsupported,
-                  "the process cannot be snapshotted",
-                  {fmt::format("process {}: stopped by signal {}: continue it first (kill -CONT {})",
-                               pid_, report.signal, pid_)}};
+      throw Error{
+          Errc::unsupported,
+          "the process cannot be snapshotted",
+          {fmt::format("process {}: stopped by signal {}: continue it first (kill -CONT {})", pid_,
+                       report.signal, pid_)}};
   }
   return !seized.empty();
 }

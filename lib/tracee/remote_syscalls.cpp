@@ -126,9 +126,9 @@ RemoteSyscalls::RemoteSyscalls(Tracee& leader, const sys::RemoteMemory& memory,
       size_bytes_((size_bytes + 2 * kPage - 1) / kPage * kPage),
       report_signal_(SIGURG) {
   // Executable first, then writable: never both, which some processes are not allowed (MDWE).
-  const std::int64_t mapped =
-      single_syscall(leader, syscall_instruction, SYS_mmap,
-                     {0, size_bytes_, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
+  const std::int64_t mapped = single_syscall(
+      leader, syscall_instruction, SYS_mmap,
+      {0, size_bytes_, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
   if (is_error(mapped)) {
     leader.put_back();
     sys::throw_errno(static_cast<int>(-mapped), "map memory in the process");
@@ -138,7 +138,8 @@ RemoteSyscalls::RemoteSyscalls(Tracee& leader, const sys::RemoteMemory& memory,
       single_syscall(leader, syscall_instruction, SYS_mprotect,
                      {remote_ + kPage, size_bytes_ - kPage, PROT_READ | PROT_WRITE});
   leader.put_back();
-  if (is_error(writable)) sys::throw_errno(static_cast<int>(-writable), "protect memory in the process");
+  if (is_error(writable))
+    sys::throw_errno(static_cast<int>(-writable), "protect memory in the process");
   memory.write(remote_, loop_code());
 }
 
@@ -167,7 +168,8 @@ std::uint64_t RemoteSyscalls::data_begin() const noexcept { return remote_ + kPa
 std::uint64_t RemoteSyscalls::syscall_instruction() const noexcept {
   constexpr std::array kSyscall{std::byte{0x0f}, std::byte{0x05}};
   const auto code = loop_code();
-  return remote_ + static_cast<std::uint64_t>(std::ranges::search(code, kSyscall).begin() - code.begin());
+  return remote_ +
+         static_cast<std::uint64_t>(std::ranges::search(code, kSyscall).begin() - code.begin());
 }
 
 void RemoteSyscalls::upload(std::uint64_t remote, std::span<const std::byte> bytes) const {
@@ -280,7 +282,8 @@ std::int64_t single_syscall(Tracee& thread, std::uint64_t syscall_instruction, l
     const sys::Stop stop = sys::wait_stop(thread.tid());
     if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
     if (stop.kind == sys::Stop::Kind::syscall) --stops_left;
-    if (stop.kind == sys::Stop::Kind::signal) thread.suspend_signal(sys::stop_siginfo(thread.tid()));
+    if (stop.kind == sys::Stop::Kind::signal)
+      thread.suspend_signal(sys::stop_siginfo(thread.tid()));
   }
   return static_cast<std::int64_t>(sys::registers(thread.tid()).rax);
 }
@@ -292,7 +295,8 @@ void stop_before_user_code(Tracee& thread) {
     const sys::Stop stop = sys::wait_stop(thread.tid());
     if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
     if (stop.kind == sys::Stop::Kind::trap) return;
-    if (stop.kind == sys::Stop::Kind::signal) thread.suspend_signal(sys::stop_siginfo(thread.tid()));
+    if (stop.kind == sys::Stop::Kind::signal)
+      thread.suspend_signal(sys::stop_siginfo(thread.tid()));
   }
 }
 

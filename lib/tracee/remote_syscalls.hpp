@@ -95,8 +95,8 @@ class RemoteSyscalls {
   RemoteSyscalls(Tracee& leader, const sys::RemoteMemory& memory, std::size_t size_bytes,
                  std::uint64_t syscall_instruction);
 
-  /// Uses memory that the tracee shares with us at `remote`: `area` is our view of it.  `inner_pid` is
-  /// the id of the process as it knows it itself.
+  /// Uses memory that the tracee shares with us at `remote`: `area` is our view of it.  `inner_pid`
+  /// is the id of the process as it knows it itself.
   RemoteSyscalls(const sys::Mapping& area, std::uint64_t remote, pid_t inner_pid);
 
   RemoteSyscalls(const RemoteSyscalls&) = delete;
@@ -126,8 +126,8 @@ class RemoteSyscalls {
     run({&job, 1});
   }
 
-  /// The signal with which threads report the end of a list.  It must not be pending in any of them,
-  /// and should be one that they ignore.
+  /// The signal with which threads report the end of a list.  It must not be pending in any of
+  /// them, and should be one that they ignore.
   void report_with(int signal) noexcept { report_signal_ = signal; }
 
  private:

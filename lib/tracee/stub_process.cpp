@@ -90,10 +90,9 @@ std::uint64_t StubProcess::init_code() const noexcept { return address_of(icecor
 
 void StubProcess::map_area(std::uint64_t address) {
   const auto map = [&](std::uint64_t offset, std::uint64_t size, std::uint64_t protection) {
-    const std::int64_t mapped =
-        single_syscall(leader(), syscall_instruction(), SYS_mmap,
-                       {address + offset, size, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, kArea,
-                        offset});
+    const std::int64_t mapped = single_syscall(
+        leader(), syscall_instruction(), SYS_mmap,
+        {address + offset, size, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, kArea, offset});
     if (mapped < 0) sys::throw_errno(static_cast<int>(-mapped), "map memory in the new process");
     ICECORE_CHECK(static_cast<std::uint64_t>(mapped) == address + offset);
   };

@@ -11,8 +11,8 @@
 
 namespace icecore {
 
-/// A process of ours that is nothing yet: one stopped thread in a nearly empty address space, on its
-/// way to become the restored process.
+/// A process of ours that is nothing yet: one stopped thread in a nearly empty address space, on
+/// its way to become the restored process.
 ///
 /// Destroying it kills it and everything it has become, unless release() was called.  Use it on the
 /// thread that made it.
@@ -49,7 +49,8 @@ class StubProcess {
   /// Where the process can be made to enter the kernel as long as its first mappings exist.
   std::uint64_t syscall_instruction() const noexcept;
 
-  /// Where an init of a pid namespace goes on: it waits for the pidfd in rbx, then for all children.
+  /// Where an init of a pid namespace goes on: it waits for the pidfd in rbx, then for all
+  /// children.
   std::uint64_t init_code() const noexcept;
 
   /// Lets every thread run from the registers it now has.  The destructor then does nothing.

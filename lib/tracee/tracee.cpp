@@ -18,12 +18,29 @@ constexpr long kRestartBlock = -516;
 // Calls that return EINTR for a mere stop, although no signal came, and that may be made again:
 // the kernel has changed nothing yet.
 constexpr std::array kInterruptedByStops{
-    SYS_epoll_wait,    SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait, SYS_semop,
-    SYS_semtimedop,    SYS_msgsnd,      SYS_msgrcv,       SYS_io_getevents,    SYS_io_pgetevents,
-    SYS_mq_timedsend,  SYS_mq_timedreceive,
+    SYS_epoll_wait,
+    SYS_epoll_pwait,
+    SYS_epoll_pwait2,
+    SYS_rt_sigtimedwait,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_msgsnd,
+    SYS_msgrcv,
+    SYS_io_getevents,
+    SYS_io_pgetevents,
+    SYS_mq_timedsend,
+    SYS_mq_timedreceive,
     // Sockets with a timeout (SO_RCVTIMEO, SO_SNDTIMEO).
-    SYS_read,          SYS_readv,       SYS_write,        SYS_writev,          SYS_recvfrom,
-    SYS_recvmsg,       SYS_sendto,      SYS_sendmsg,      SYS_accept,          SYS_accept4,
+    SYS_read,
+    SYS_readv,
+    SYS_write,
+    SYS_writev,
+    SYS_recvfrom,
+    SYS_recvmsg,
+    SYS_sendto,
+    SYS_sendmsg,
+    SYS_accept,
+    SYS_accept4,
 };
 
 long result_of(const sys::Registers& registers) { return static_cast<long>(registers.rax); }

@@ -11,8 +11,8 @@
 
 namespace icecore {
 
-/// Runs `work` on a thread of its own, with all signals blocked, and gives back its result or throws
-/// what it threw.
+/// Runs `work` on a thread of its own, with all signals blocked, and gives back its result or
+/// throws what it threw.
 ///
 /// ptrace attachments, and the namespaces that new children get, belong to a thread: this one ends
 /// with the work, so nothing of it stays with the caller.  When it ends, the kernel lets go of what

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An image is a core file: gdb and readelf read it as they read any other.
+#include <catch2/catch.hpp>
 #include <icecore/image.hpp>
 #include <icecore/snapshot.hpp>
 
-#include <catch2/catch.hpp>
 #include <map>
 #include <regex>
 #include <sstream>
@@ -92,7 +92,8 @@ TEST_CASE("gdb prints a variable from an image") {
 
 std::size_t count(const std::string& text, const std::string& word) {
   std::size_t found = 0;
-  for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size()) ++found;
+  for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size())
+    ++found;
   return found;
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What goes wrong in the middle: no space, no permission, a target that dies, icecore killed or asked
-// to stop at any step.  The target runs on, no file is left that looks like an image, and no process
-// stays half built.
+// What goes wrong in the middle: no space, no permission, a target that dies, icecore killed or
+// asked to stop at any step.  The target runs on, no file is left that looks like an image, and no
+// process stays half built.
+#include <catch2/catch.hpp>
 #include <icecore/snapshot.hpp>
 #include <signal.h>
 
-#include <catch2/catch.hpp>
 #include <fstream>
 
 #include "support/orphans.hpp"
@@ -156,8 +156,8 @@ TEST_CASE("a target runs on when icecore is killed at a stage of a snapshot") {
   Target target{"many_threads", {"20"}};
   REQUIRE(target.ask("check?") == "ok");  // after which its threads have the memory that they need
   const ProcView before = proc_view(target.pid());
-  for (const std::string stage : {"before the freeze", "frozen", "state read", "pages read",
-                                  "written", "committed"}) {
+  for (const std::string stage :
+       {"before the freeze", "frozen", "state read", "pages read", "written", "committed"}) {
     INFO(stage);
     Arguments command = snapshot_command(target, image);
     command.insert(command.begin(), {"env", "ICECORE_DIE_AT=snapshot: " + stage});

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `icecore restore` in the foreground stands for the process that it restored: streams, signals, exit
-// status.  With --detach it leaves it alone.
+// `icecore restore` in the foreground stands for the process that it restored: streams, signals,
+// exit status.  With --detach it leaves it alone.
+#include <catch2/catch.hpp>
 #include <icecore/snapshot.hpp>
 #include <signal.h>
 #include <sys/wait.h>
 
-#include <catch2/catch.hpp>
 #include <fstream>
 
 #include "support/orphans.hpp"
@@ -94,9 +94,9 @@ TEST_CASE("restore --detach prints the pid and leaves the process running") {
   OrphanAdopter adopter;
   Conversation conversation = make_conversation();
   const std::filesystem::path pid_file = fixture.folder / "pid";
-  Process tool = Process::start(
-      {ICECORE_TOOL, "restore", fixture.image(), "--detach", "--pid-file", pid_file},
-      conversation.streams());
+  Process tool =
+      Process::start({ICECORE_TOOL, "restore", fixture.image(), "--detach", "--pid-file", pid_file},
+                     conversation.streams());
   CHECK(exit_status(tool.wait()) == 0);
   CHECK(conversation.hear() == std::to_string(fixture.pid));
   CHECK(conversation.ask("secret?") == fixture.secret);

@@ -2,11 +2,11 @@
 //
 // Images that are damaged, foreign or do not fit this machine: refused with exit status 125, before
 // anything runs; never a crash, never another process than the one that was snapshotted.
+#include <catch2/catch.hpp>
 #include <icecore/snapshot.hpp>
 #include <signal.h>
 #include <sys/stat.h>
 
-#include <catch2/catch.hpp>
 #include <fstream>
 #include <iterator>
 #include <random>
@@ -97,7 +97,8 @@ TEST_CASE("a truncated image is refused") {
   Fixture fixture{encoding};
   for (std::size_t sixteenth = 1; sixteenth < 16; ++sixteenth) {
     INFO(sixteenth << "/16");
-    write_all(fixture.damaged(), fixture.bytes().substr(0, fixture.bytes().size() * sixteenth / 16));
+    write_all(fixture.damaged(),
+              fixture.bytes().substr(0, fixture.bytes().size() * sixteenth / 16));
     fixture.expect_refused("");
   }
   write_all(fixture.damaged(), fixture.bytes().substr(0, fixture.bytes().size() - 1));
@@ -120,7 +121,8 @@ std::vector<std::size_t> places_in(std::size_t size) {
   std::mt19937_64 random{Catch::rngSeed() != 0 ? Catch::rngSeed() : 1};
   std::vector<std::size_t> places;
   for (std::size_t place = 0; place < 64; place += 4) places.push_back(place);
-  for (int count = 0; count < 30; ++count) places.push_back(random() % std::min<std::size_t>(size, 8192));
+  for (int count = 0; count < 30; ++count)
+    places.push_back(random() % std::min<std::size_t>(size, 8192));
   for (int count = 0; count < 30; ++count)
     places.push_back(size - 1 - random() % std::min<std::size_t>(size, 16384));
   for (int count = 0; count < 40; ++count) places.push_back(random() % size);

@@ -58,8 +58,8 @@ TEST_CASE("json output describes a failure") {
   if (::access(kPython, X_OK) != 0) return skip("needs /usr/bin/python3");
   TemporaryFolder folder;
   Target target{"refused_states", {folder.path(), "epoll", "timerfd"}};
-  const Outcome refused = icecore(
-      {"snapshot", std::to_string(target.pid()), "-o", folder / "image", "--json"});
+  const Outcome refused =
+      icecore({"snapshot", std::to_string(target.pid()), "-o", folder / "image", "--json"});
   CHECK(refused.status == 1);
   CHECK(evaluate(refused.out, "o['error']['code']") == "unsupported");
   CHECK(evaluate(refused.out, "len(o['error']['reasons'])") == "2");
@@ -73,7 +73,8 @@ TEST_CASE("restore --json leaves standard output to the process") {
   REQUIRE(icecore({"snapshot", std::to_string(target.pid()), "--kill", "-o", folder / "image"})
               .status == 0);
   target.process().await_end();
-  const Outcome restored = icecore({"restore", folder / "image", "--json"});  // ends at once: no input
+  const Outcome restored =
+      icecore({"restore", folder / "image", "--json"});  // ends at once: no input
   INFO(restored.err);
   CHECK(restored.status == 0);
   CHECK(restored.out == "");

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `icecore snapshot` refuses: processes that it cannot take, and state that it cannot keep.  Each
-// time the target runs on, no file appears, and the message names the reason.
+// What `icecore snapshot` refuses: processes that it cannot take, and state that it cannot keep.
+// Each time the target runs on, no file appears, and the message names the reason.
+#include <catch2/catch.hpp>
 #include <icecore/error.hpp>
 #include <icecore/snapshot.hpp>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-#include <catch2/catch.hpp>
 #include <fstream>
 
 #include "support/proc_view.hpp"
@@ -75,7 +75,8 @@ TEST_CASE("icecore itself is refused") {
 TEST_CASE("a thread that is no process is refused") {
   TemporaryFolder folder;
   Target target{"many_threads", {"1"}};
-  for (const auto& task : fs::directory_iterator{"/proc/" + std::to_string(target.pid()) + "/task"}) {
+  for (const auto& task :
+       fs::directory_iterator{"/proc/" + std::to_string(target.pid()) + "/task"}) {
     const std::string tid = task.path().filename();
     if (tid != std::to_string(target.pid()))
       expect_refused(snapshot(tid, folder / "image"), folder / "image", {tid, "thread"});
@@ -85,8 +86,8 @@ TEST_CASE("a thread that is no process is refused") {
 
 TEST_CASE("a process of another user is refused") {
   if (::geteuid() != 0 || !in_path("setpriv")) return skip("needs root and setpriv");
-  const Arguments as_nobody = {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                               "--inh-caps=-all", ICECORE_TOOL};
+  const Arguments as_nobody = {"setpriv",        "--reuid=65534",   "--regid=65534",
+                               "--clear-groups", "--inh-caps=-all", ICECORE_TOOL};
   Arguments version = as_nobody;
   version.push_back("--version");
   if (run(version).status != 0) return skip("nobody may not run " ICECORE_TOOL);
@@ -216,10 +217,10 @@ TEST_CASE("state that cannot be kept is refused by name") {
 }
 
 /// State that one version keeps and another refuses.
-const char* const kEasilyLost[] = {"locked_memory",  "named_memory",         "dont_fork",
-                                   "wipe_on_fork",   "dont_dump",            "protection_key",
-                                   "tsc_denied",     "unshared_descriptors", "path_descriptor",
-                                   "signal_driven_io"};
+const char* const kEasilyLost[] = {
+    "locked_memory",   "named_memory",    "dont_fork",  "wipe_on_fork",
+    "dont_dump",       "protection_key",  "tsc_denied", "unshared_descriptors",
+    "path_descriptor", "signal_driven_io"};
 
 void expect_kept(Target& target, const fs::path& image) {
   const ProcView before = proc_view(target.pid());
@@ -252,11 +253,12 @@ TEST_CASE("every reason is in one message") {
   TemporaryFolder folder;
   fs::create_directory(folder / "images");
   const fs::path image = folder / "images" / "image";
-  Target target{"refused_states", {folder.path(), "unix_socket", "epoll", "timerfd", "itimer",
-                                   "deleted_mapping", "child", "posix_timer"}};
-  expect_refused(snapshot(std::to_string(target.pid()), image), image,
-                 {"socket", "epoll", "timerfd", "interval timer", "deleted", "child",
-                  "timer_create"});
+  Target target{"refused_states",
+                {folder.path(), "unix_socket", "epoll", "timerfd", "itimer", "deleted_mapping",
+                 "child", "posix_timer"}};
+  expect_refused(
+      snapshot(std::to_string(target.pid()), image), image,
+      {"socket", "epoll", "timerfd", "interval timer", "deleted", "child", "timer_create"});
   CHECK(target.running());
 }
 

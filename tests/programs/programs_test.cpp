@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Real programs, three rounds each.  Each is asked, before and after, for what only its memory knows.
-#include <icecore/snapshot.hpp>
-
+// Real programs, three rounds each.  Each is asked, before and after, for what only its memory
+// knows.
 #include <catch2/catch.hpp>
+#include <icecore/snapshot.hpp>
 
 #include "support/restored.hpp"
 #include "support/skip.hpp"
@@ -35,8 +35,10 @@ const Program kPrograms[] = {
                  "create table stored (n); insert into stored values (random())", "-cmd",
                  "create temp table kept (n); insert into kept values (random())", "-cmd",
                  ".print ready", "FOLDER/database"},
-     .secret = "select stored.n || '/' || kept.n from stored, kept where kept.n is not null limit 1;",
-     .check = "insert into stored values (1); insert into kept values (null); pragma integrity_check;"},
+     .secret =
+         "select stored.n || '/' || kept.n from stored, kept where kept.n is not null limit 1;",
+     .check =
+         "insert into stored values (1); insert into kept values (null); pragma integrity_check;"},
     {.name = "a C++ program with 200 threads", .command = {target_path("many_threads"), "200"}},
 };
 

@@ -2,13 +2,13 @@
 //
 // A system call with a time goes on as if nothing had happened: it returns what it would have
 // returned, not before its time, and not with its time begun anew.
+#include <catch2/catch.hpp>
 #include <icecore/error.hpp>
 #include <icecore/snapshot.hpp>
 #include <poll.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
 
-#include <catch2/catch.hpp>
 #include <chrono>
 
 #include "support/restored.hpp"
@@ -43,11 +43,10 @@ void expect_took(const std::string& answer, milliseconds away) {
   CHECK(took < kTimeout + away + kSlack);
 }
 
-const char* const kTimedCalls[] = {
-    "blocked_in_futex",           "blocked_in_futex_until",
-    "blocked_in_nanosleep",       "blocked_in_nanosleep_with_rest",
-    "blocked_in_clock_nanosleep", "blocked_in_poll",
-    "blocked_in_ppoll",           "blocked_in_select"};
+const char* const kTimedCalls[] = {"blocked_in_futex",           "blocked_in_futex_until",
+                                   "blocked_in_nanosleep",       "blocked_in_nanosleep_with_rest",
+                                   "blocked_in_clock_nanosleep", "blocked_in_poll",
+                                   "blocked_in_ppoll",           "blocked_in_select"};
 
 TEST_CASE("a timed call goes on after a snapshot that leaves its process running") {
   const std::string name = GENERATE(from_range(std::begin(kTimedCalls), std::end(kTimedCalls)));

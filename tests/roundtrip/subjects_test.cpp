@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every target goes through every mode.  A new target is one line in subjects().
+#include <catch2/catch.hpp>
 #include <icecore/snapshot.hpp>
 
-#include <catch2/catch.hpp>
 #include <functional>
 #include <memory>
 #include <optional>

@@ -144,9 +144,9 @@ void view_process(const fs::path& process, ProcView& view) {
   for (const char* name : {"exe", "cwd", "root"}) view[name] = link(process / name);
 
   auto status = fields_of(process / "status");
-  for (const char* field : {"Umask", "Uid", "Gid", "Groups", "ShdPnd", "SigIgn", "SigCgt", "CapInh",
-                            "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
-                            "TracerPid", "THP_enabled", "CoreDumping"})
+  for (const char* field :
+       {"Umask", "Uid", "Gid", "Groups", "ShdPnd", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff",
+        "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "TracerPid", "THP_enabled", "CoreDumping"})
     view[std::string{"status "} + field] = status[field];
 
   const auto stat = stat_fields(process / "stat");

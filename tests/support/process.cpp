@@ -53,7 +53,8 @@ struct SpawnStreams {
 
 Process Process::start(const Arguments& arguments, Streams streams) {
   std::vector<char*> words;
-  for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : arguments)
+    words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
 
   const SpawnAttributes attributes;
@@ -66,8 +67,7 @@ Process Process::start(const Arguments& arguments, Streams streams) {
 }
 
 Process::Process(pid_t pid)
-    : pid_(pid),
-      pidfd_(static_cast<int>(must(::syscall(SYS_pidfd_open, pid, 0), "pidfd_open"))) {}
+    : pid_(pid), pidfd_(static_cast<int>(must(::syscall(SYS_pidfd_open, pid, 0), "pidfd_open"))) {}
 
 Process::Process(Process&& other) noexcept
     : pid_(std::exchange(other.pid_, 0)), pidfd_(std::move(other.pidfd_)), status_(other.status_) {}

@@ -45,7 +45,8 @@ struct Stepper::Event {
 
 Stepper::Stepper(const Arguments& arguments, Streams streams) {
   std::vector<char*> words;
-  for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
+  for (const std::string& argument : arguments)
+    words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);
 
   const sigset_t child_signal = only(SIGCHLD);

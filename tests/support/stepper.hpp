@@ -13,8 +13,8 @@
 
 namespace test {
 
-/// A program that runs system call by system call, all its threads counted together.  With it a test
-/// does something at step 1, 2, 3 … of a program, instead of at random moments.
+/// A program that runs system call by system call, all its threads counted together.  With it a
+/// test does something at step 1, 2, 3 … of a program, instead of at random moments.
 ///
 /// Uses ptrace and SIGCHLD: one at a time, on the main thread of the test.
 class Stepper {

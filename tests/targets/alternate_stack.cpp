@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: alternate signal stacks, other ones on each thread, one of them disarmed in the handler.
-#include "target.hpp"
-
 #include <csignal>
+
+#include "target.hpp"
 
 using namespace target;
 

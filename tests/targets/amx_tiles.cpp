@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: AMX tiles and their configuration hold known values, with the permission to use them.
-#include "target.hpp"
-
 #include <asm/prctl.h>
-#include <atomic>
 #include <cpuid.h>
+
+#include <atomic>
+
+#include "target.hpp"
 
 using namespace target;
 
@@ -50,7 +51,7 @@ static bool has_amx() {
 
 static void hold_once() {
   Tiles before{};
-  before.configuration[0] = 1;                 // palette
+  before.configuration[0] = 1;  // palette
   for (const std::size_t tile : {0u, 7u}) {
     before.configuration[16 + 2 * tile] = 64;  // bytes in a row
     before.configuration[48 + tile] = 16;      // rows

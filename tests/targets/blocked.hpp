@@ -6,9 +6,9 @@
 //   "outcome?"   waits for that one; says "ok MS" with how long it really took, by CLOCK_MONOTONIC
 #pragma once
 
-#include "target.hpp"
-
 #include <atomic>
+
+#include "target.hpp"
 
 namespace target {
 
@@ -85,7 +85,8 @@ inline int serve_wait(const Wait& wait) {
 
   const auto check = [=] {
     (*endless)->await_inside(wait.number);
-    if ((*endless)->returned()) throw Wrong{"returned " + said((*endless)->result()) + " by itself"};
+    if ((*endless)->returned())
+      throw Wrong{"returned " + said((*endless)->result()) + " by itself"};
     if (!wait.release) return;
     wait.release();
     expect_result(**endless, wait.released);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in epoll_wait.  The kernel returns EINTR from it when the thread was stopped.
-#include "blocked.hpp"
-
 #include <sys/epoll.h>
+
+#include "blocked.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in futex(FUTEX_WAIT), without end or with a time from now.
-#include "blocked.hpp"
-
 #include <linux/futex.h>
+
+#include "blocked.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in futex(FUTEX_WAIT_BITSET) until a point in time, as pthread_cond_timedwait is.
-#include "blocked.hpp"
-
 #include <linux/futex.h>
+
+#include "blocked.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in pause, which only a handled signal ends.
-#include "blocked.hpp"
-
 #include <csignal>
+
+#include "blocked.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in poll on a pipe, without end or with a time.
-#include "blocked.hpp"
-
 #include <poll.h>
+
+#include "blocked.hpp"
 
 using namespace target;
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in ppoll on a pipe, with a signal mask that holds only inside the call.
-#include "blocked.hpp"
+#include <poll.h>
 
 #include <csignal>
-#include <poll.h>
+
+#include "blocked.hpp"
 
 using namespace target;
 
@@ -15,8 +16,7 @@ static long wait_for_pipe(long timeout_ms) {
   timespec timeout = to_timespec(timeout_ms);
   const std::uint64_t inside = 1u << (SIGUSR1 - 1), outside = 1u << (SIGUSR2 - 1);
   must(::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &outside, nullptr, 8), "set the mask");
-  const long result =
-      raw(SYS_ppoll, &entry, 1, timeout_ms < 0 ? nullptr : &timeout, &inside, 8);
+  const long result = raw(SYS_ppoll, &entry, 1, timeout_ms < 0 ? nullptr : &timeout, &inside, 8);
   std::uint64_t after = 0;
   must(::syscall(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &after, 8), "get the mask");
   if (after != outside) return -EPROTO;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in select on a pipe, without end or with a time.
-#include "blocked.hpp"
-
 #include <sys/select.h>
+
+#include "blocked.hpp"
 
 using namespace target;
 

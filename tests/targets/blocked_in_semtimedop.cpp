@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// State: a thread in semtimedop on the set SEMAPHORES.  The kernel returns EINTR from it when the thread was stopped.
-#include "blocked.hpp"
-
+// State: a thread in semtimedop on the set SEMAPHORES.  The kernel returns EINTR from it when the
+// thread was stopped.
 #include <sys/ipc.h>
 #include <sys/sem.h>
+
+#include "blocked.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a thread in rt_sigsuspend, whose signal mask holds only inside the call.
-#include "blocked.hpp"
-
 #include <csignal>
+
+#include "blocked.hpp"
 
 using namespace target;
 

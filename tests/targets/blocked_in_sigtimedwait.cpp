@@ -2,9 +2,9 @@
 //
 // State: a thread in rt_sigtimedwait, without end or with a time.  The kernel itself returns EINTR
 // from this call when the thread was merely stopped.
-#include "blocked.hpp"
-
 #include <csignal>
+
+#include "blocked.hpp"
 
 using namespace target;
 

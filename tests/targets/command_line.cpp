@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a program that knows its arguments, environment, auxiliary vector, executable and name.
-#include "target.hpp"
-
-#include <climits>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+
+#include <climits>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// State: COUNT threads that never wait: each counts, and knows its thread id and a secret of its own.
-#include "target.hpp"
-
+// State: COUNT threads that never wait: each counts, and knows its thread id and a secret of its
+// own.
 #include <atomic>
+
+#include "target.hpp"
 
 using namespace target;
 

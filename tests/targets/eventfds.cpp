@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: eventfds with counts, one a semaphore, one at zero that does not block.
-#include "target.hpp"
-
 #include <sys/eventfd.h>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -2,10 +2,10 @@
 //
 // State: open files in FOLDER: positions, flags, a position that two descriptors share, a directory
 // read half, and devices.
-#include "target.hpp"
-
 #include <dirent.h>
 #include <sys/stat.h>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: mappings with advice: huge pages wanted, unwanted, sequential and random access.
-#include "memory.hpp"
-
 #include <sstream>
+
+#include "memory.hpp"
 
 using namespace target;
 
@@ -23,11 +23,14 @@ static std::string flags_at(const void* address) {
 int main() {
   constexpr std::size_t kPages = 8 << 20 >> 12;
   const std::uint64_t seed = random_number();
-  const struct { Pages pages; int advice; const char* flag; } advised[] = {
-      {map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_HUGEPAGE, " hg "},
-      {map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_NOHUGEPAGE, " nh "},
-      {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_SEQUENTIAL, " sr "},
-      {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_RANDOM, " rr "}};
+  const struct {
+    Pages pages;
+    int advice;
+    const char* flag;
+  } advised[] = {{map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_HUGEPAGE, " hg "},
+                 {map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_NOHUGEPAGE, " nh "},
+                 {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_SEQUENTIAL, " sr "},
+                 {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_RANDOM, " rr "}};
   for (const auto& [pages, advice, flag] : advised) {
     must(::madvise(pages.start, pages.count * kPageSize, advice), "madvise");
     for (std::size_t index = 0; index < pages.count; index += 3) fill(pages, index, seed);

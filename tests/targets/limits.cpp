@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: resource limits other than those of whoever started the program.
-#include "target.hpp"
-
 #include <sys/resource.h>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -11,7 +11,8 @@ int main(int argc, char** arguments) {
   const std::uint64_t seed = random_number();
   for (std::size_t index = 0; index < count; ++index) {
     fill(pages, 2 * index, seed);
-    if (index % 2 != 0) must(::mprotect(pages.page(2 * index), 2 * kPageSize, PROT_READ), "mprotect");
+    if (index % 2 != 0)
+      must(::mprotect(pages.page(2 * index), 2 * kPageSize, PROT_READ), "mprotect");
   }
   return serve([&] {
     for (std::size_t index = 0; index < count; ++index) expect(pages, 2 * index, seed);

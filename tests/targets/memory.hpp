@@ -3,9 +3,9 @@
 // Pages with known contents, for the targets whose state is memory.
 #pragma once
 
-#include "target.hpp"
-
 #include <sys/mman.h>
+
+#include "target.hpp"
 
 namespace target {
 
@@ -51,8 +51,8 @@ inline void protect(const Pages& pages, std::size_t index, int protection) {
 
 /// Whether the page takes memory (present or swapped), by /proc/self/pagemap.
 inline bool materialised(const Pages& pages, std::size_t index) {
-  const int file = static_cast<int>(must(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC),
-                                         "/proc/self/pagemap"));
+  const int file = static_cast<int>(
+      must(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), "/proc/self/pagemap"));
   std::uint64_t entry = 0;
   const auto page_number = reinterpret_cast<std::uintptr_t>(pages.page(index)) / kPageSize;
   must(::pread(file, &entry, sizeof entry, static_cast<off_t>(page_number * sizeof entry)),

@@ -2,16 +2,17 @@
 //
 // State: blocked signals are pending, for the process and for two threads, real-time ones with
 // values and in an order that must stay.
-#include "target.hpp"
+#include <sys/wait.h>
 
 #include <csignal>
-#include <sys/wait.h>
+
+#include "target.hpp"
 
 using namespace target;
 
 static std::uint64_t bit(int number) { return 1ull << (number - 1); }
-static const std::uint64_t kBlocked = bit(SIGUSR1) | bit(SIGUSR2) | bit(SIGTERM) | bit(SIGRTMIN) |
-                                      bit(SIGRTMIN + 1);
+static const std::uint64_t kBlocked =
+    bit(SIGUSR1) | bit(SIGUSR2) | bit(SIGTERM) | bit(SIGRTMIN) | bit(SIGRTMIN + 1);
 
 static siginfo_t queued(int number, int value) {
   siginfo_t info{};
@@ -73,7 +74,8 @@ int main() {
     for (const int value : {5, 3, 9}) take(bit(SIGRTMIN), SIGRTMIN, SI_QUEUE, value);
     take(kBlocked, SIGTERM, SI_USER, 0);
     require(raw(SYS_rt_sigtimedwait, &kBlocked, nullptr, &static_cast<const timespec&>(timespec{}),
-                8) == -EAGAIN, "one signal too many");
+                8) == -EAGAIN,
+            "one signal too many");
     queue_all();
   });
 }

@@ -2,14 +2,16 @@
 //
 // State: pipes inside the process: contents, another capacity, O_NONBLOCK, duplicates of both ends,
 // one whose writing end is closed.
-#include "target.hpp"
-
 #include <linux/kcmp.h>
 #include <sys/ioctl.h>
 
+#include "target.hpp"
+
 using namespace target;
 
-static int capacity(int pipe) { return static_cast<int>(must(::fcntl(pipe, F_GETPIPE_SZ), "size")); }
+static int capacity(int pipe) {
+  return static_cast<int>(must(::fcntl(pipe, F_GETPIPE_SZ), "size"));
+}
 
 static void expect_contents(int pipe, const std::string& wanted) {
   int waiting = 0;
@@ -30,7 +32,8 @@ int main() {
   must(::dup2(small[0], 50), "dup2");
   must(::dup2(small[1], 51), "dup2");
   std::string long_text;
-  for (std::uint64_t n = random_number(); long_text.size() < 300'000; ++n) long_text += std::to_string(n);
+  for (std::uint64_t n = random_number(); long_text.size() < 300'000; ++n)
+    long_text += std::to_string(n);
   const auto refill = [&] {
     must(::write(51, "hello, pipe", 11), "write");
     must(::write(large[1], long_text.data(), long_text.size()), "write");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: what prctl, personality and sched_setaffinity set.
-#include "target.hpp"
-
 #include <sched.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+
+#include "target.hpp"
 
 using namespace target;
 

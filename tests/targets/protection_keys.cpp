@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: PKRU, the register of memory protection keys, has a value of its own on each thread.
-#include "target.hpp"
-
 #include <sys/mman.h>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -2,10 +2,6 @@
 //
 // State: the kinds named in the arguments: "FOLDER KIND…".  Each is something that must either come
 // back or be refused by name, never be lost in silence.
-#include "memory.hpp"
-
-#include <atomic>
-#include <csignal>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -23,6 +19,11 @@
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
+#include <atomic>
+#include <csignal>
+
+#include "memory.hpp"
+
 using namespace target;
 
 static std::string folder;
@@ -33,7 +34,8 @@ static void fork_child(bool ends_at_once) {
   const pid_t child = static_cast<pid_t>(must(::fork(), "fork"));
   if (child != 0) {
     siginfo_t info;
-    if (ends_at_once) must(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), "waitid");
+    if (ends_at_once)
+      must(::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT), "waitid");
     return;
   }
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -117,7 +119,8 @@ static void open_signalfd() {
 }
 
 static void lock_whole_file(int command) {
-  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0, .l_pid = 0};
+  struct flock whole = {
+      .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0, .l_pid = 0};
   must(::fcntl(open_in_folder("locked"), command, &whole), "lock");
 }
 
@@ -206,7 +209,8 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"dont_dump", [] { advise(MADV_DONTDUMP); }},
     {"protection_key", use_protection_key},
     {"path_descriptor", [] { must(::open(folder.c_str(), O_PATH), "open"); }},
-    {"signal_driven_io", [] { must(::fcntl(open_in_folder("owned"), F_SETOWN, ::getpid()), "own"); }},
+    {"signal_driven_io",
+     [] { must(::fcntl(open_in_folder("owned"), F_SETOWN, ::getpid()), "own"); }},
     {"unshared_descriptors", share_descriptors_no_more},
     {"other_user", become_nobody},
     {"mount_namespace", [] { leave_namespace(CLONE_NEWNS); }},
@@ -225,7 +229,7 @@ static const std::map<std::string, std::function<void()>> kKinds = {
 int main(int, char** arguments) {
   folder = arguments[1];
   try {
-    for (char** kind = arguments + 2; *kind != nullptr; ++kind) kKinds.at(*kind)();
+    for (char** kind = arguments + 2; *kind != nullptr; ++kind) kKinds.at (*kind)();
   } catch (const Wrong& wrong) {
     return say(std::string{"skip: "} + wrong.what()), 0;
   }

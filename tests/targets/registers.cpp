@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: threads in user code with known values in all general registers and in the flags.
-#include "target.hpp"
-
 #include <atomic>
+
+#include "target.hpp"
 
 using namespace target;
 
@@ -59,8 +59,7 @@ static void hold_once(std::uint64_t seed, std::uint64_t flags) {
 static void start() {
   released = 0;
   inside = done = 0;
-  for (const std::uint64_t flags : kFlags)
-    std::thread{hold_once, random_number(), flags}.detach();
+  for (const std::uint64_t flags : kFlags) std::thread{hold_once, random_number(), flags}.detach();
   await([] { return inside == kThreads; }, "the threads never started");
 }
 

@@ -2,12 +2,13 @@
 //
 // State: what the kernel keeps for libc per thread: restartable sequences, the robust futex list,
 // the address that is cleared when the thread ends.
-#include "target.hpp"
-
-#include <atomic>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/rseq.h>
+
+#include <atomic>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: signal actions with all kinds of flags, masks and restorers, ignored signals, handlers.
-#include "target.hpp"
-
 #include <csignal>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: each thread blocks other signals, real-time ones too.
-#include "target.hpp"
-
 #include <csignal>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: threads are created and end all the time, several at once.
-#include "target.hpp"
-
 #include <atomic>
+
+#include "target.hpp"
 
 using namespace target;
 

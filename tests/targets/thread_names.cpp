@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: threads with names, some of which are hard to read back from /proc.
-#include "target.hpp"
-
 #include <sys/prctl.h>
+
+#include "target.hpp"
 
 using namespace target;
 
-static const std::string kNames[] = {"worker", "a) S 1 (b", "two words", "", "line\nbreak",
-                                     "fifteen letters"};
+static const std::string kNames[] = {"worker", "a) S 1 (b",   "two words",
+                                     "",       "line\nbreak", "fifteen letters"};
 
 static std::string own_name() {
   char name[16] = {};

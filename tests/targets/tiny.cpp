@@ -7,4 +7,6 @@ extern "C" {
 volatile long known_global = 0x1ce;  // printed by debuggers in tests
 }
 
-int main() { return target::serve([] { target::require(known_global == 0x1ce, "known_global"); }); }
+int main() {
+  return target::serve([] { target::require(known_global == 0x1ce, "known_global"); });
+}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: thread-local variables (fs base) and a gs base of its own on each thread.
-#include "target.hpp"
-
 #include <asm/prctl.h>
+
+#include "target.hpp"
 
 using namespace target;
 

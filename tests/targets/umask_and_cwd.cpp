@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a file mode mask, and a working directory inside FOLDER.
-#include "target.hpp"
+#include <sys/stat.h>
 
 #include <climits>
-#include <sys/stat.h>
+
+#include "target.hpp"
 
 using namespace target;
 

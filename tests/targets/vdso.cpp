@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a program that knows where its vdso lies, and asks it for the time all the time.
-#include "target.hpp"
+#include <sys/auxv.h>
 
 #include <atomic>
-#include <sys/auxv.h>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -2,10 +2,10 @@
 //
 // State: vector, mask and x87 registers, MXCSR and the x87 control word hold known values: on one
 // thread in user code, on one inside a system call.
-#include "target.hpp"
-
 #include <atomic>
 #include <cfenv>
+
+#include "target.hpp"
 
 using namespace target;
 

@@ -89,9 +89,9 @@ std::vector<std::size_t> group_by_description(pid_t pid, const std::vector<Found
   std::ranges::sort(order, before);
   std::vector<std::size_t> lowest(all.size());
   for (std::size_t i = 0; i < order.size(); ++i) {
-    const bool same = i > 0 &&
-                      all[order[i]].status.st_ino == all[order[i - 1]].status.st_ino &&
-                      sys::compare_descriptors(pid, all[order[i]].number, all[order[i - 1]].number) == 0;
+    const bool same =
+        i > 0 && all[order[i]].status.st_ino == all[order[i - 1]].status.st_ino &&
+        sys::compare_descriptors(pid, all[order[i]].number, all[order[i - 1]].number) == 0;
     lowest[order[i]] = same ? lowest[order[i - 1]] : order[i];
   }
   return lowest;
@@ -112,9 +112,9 @@ void check_ownership(const OpenDescription& open) {
     throw Error{Errc::unsupported, fmt::format("{}: O_PATH: cannot be snapshotted yet", open.link)};
   if ((open.flags & O_ASYNC) != 0 || sys::signal_owner(open.copy) != 0 ||
       sys::owner_signal(open.copy) != 0)
-    throw Error{Errc::unsupported,
-                fmt::format("{}: sends signals (O_ASYNC, F_SETOWN): cannot be snapshotted yet",
-                            open.link)};
+    throw Error{
+        Errc::unsupported,
+        fmt::format("{}: sends signals (O_ASYNC, F_SETOWN): cannot be snapshotted yet", open.link)};
 }
 
 state::OpenUnion capture_one(DescriptorCapture& shared, const OpenDescription& open) {
@@ -140,8 +140,8 @@ std::vector<int> lowest_numbers(const state::DescriptorsT& image) {
   return lowest;
 }
 
-/// A standard stream is attached to the caller's stream of the same number, whether or not it was the
-/// same description as another: a terminal is usually one for all three.
+/// A standard stream is attached to the caller's stream of the same number, whether or not it was
+/// the same description as another: a terminal is usually one for all three.
 bool is_standard_stream(const state::DescriptionT& description, int number) {
   return number <= 2 && description.open.type == state::Open::External;
 }
@@ -196,9 +196,9 @@ std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
   std::vector<sys::Fd> descriptions;
   for (std::size_t i = 0; i < image.descriptions.size(); ++i) {
     const state::DescriptionT& description = *image.descriptions[i];
-    descriptions.push_back(lowest[i] < 0 ? sys::Fd{}
-                                         : room_of(description.open.type)
-                                               .rebuild(shared, description, lowest[i]));
+    descriptions.push_back(
+        lowest[i] < 0 ? sys::Fd{}
+                      : room_of(description.open.type).rebuild(shared, description, lowest[i]));
   }
   return descriptions;
 }
@@ -218,18 +218,20 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
     if (number < 0) continue;
     if (const auto* directory = description.open.AsDirectory())
       check_directory(*directory, fmt::format("fd {}", number));
-    if (const auto* external = description.open.AsExternal();
-        external != nullptr && !options.external.contains(number) &&
-        !(external->standard && number <= 2))
-      refusals.add("fd {}: led outside the process ({}): say what takes its place with "
-                   "--external {}=PATH, {}=fd:M or {}=close",
-                   number, external->what, number, number, number);
+    if (const auto* external = description.open.AsExternal(); external != nullptr &&
+                                                              !options.external.contains(number) &&
+                                                              !(external->standard && number <= 2))
+      refusals.add(
+          "fd {}: led outside the process ({}): say what takes its place with "
+          "--external {}=PATH, {}=fd:M or {}=close",
+          number, external->what, number, number, number);
   }
   check_directory(*process.working_directory, "working directory");
   for (const auto& [number, external] : options.external)
-    if (const auto* ours = std::get_if<int>(&external.target); ours != nullptr && !sys::is_open(*ours))
-      refusals.add("fd {}: descriptor {} of icecore, which is to take its place, is not open", number,
-                   *ours);
+    if (const auto* ours = std::get_if<int>(&external.target);
+        ours != nullptr && !sys::is_open(*ours))
+      refusals.add("fd {}: descriptor {} of icecore, which is to take its place, is not open",
+                   number, *ours);
 }
 
 void receive_descriptors(int socket, std::size_t total, CallStream& calls) {
@@ -245,7 +247,8 @@ void receive_descriptors(int socket, std::size_t total, CallStream& calls) {
     message.msg_iovlen = 1;
     message.msg_control = reinterpret_cast<void*>(list.reserve(control_bytes));
     message.msg_controllen = control_bytes;
-    list.call("receive descriptors", SYS_recvmsg, {static_cast<std::uint64_t>(socket), list.put_value(message), 0});
+    list.call("receive descriptors", SYS_recvmsg,
+              {static_cast<std::uint64_t>(socket), list.put_value(message), 0});
   }
 }
 

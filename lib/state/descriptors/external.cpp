@@ -44,9 +44,8 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   if (named == all.options.external.end()) {
     if (description.open.AsExternal()->standard && is_standard(number))
       return stream_of_caller(all.options.standard_streams, number);
-    throw Error{Errc::incompatible,
-                fmt::format("fd {}: led outside the process ({})", number,
-                            description.open.AsExternal()->what)};
+    throw Error{Errc::incompatible, fmt::format("fd {}: led outside the process ({})", number,
+                                                description.open.AsExternal()->what)};
   }
   return std::visit(
       [&](const auto& target) {

@@ -23,8 +23,8 @@ bool matches(const DescriptorCapture& all, const OpenDescription& open) {
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   if ((open.flags & O_DIRECT) != 0)
     throw Error{Errc::unsupported, "pipe in packet mode (O_DIRECT): cannot be snapshotted yet"};
-  const auto [at, fresh] = all.pipe_index.try_emplace(open.status.st_ino,
-                                                      static_cast<std::int32_t>(all.pipes.size()));
+  const auto [at, fresh] =
+      all.pipe_index.try_emplace(open.status.st_ino, static_cast<std::int32_t>(all.pipes.size()));
   if (fresh) {
     all.pipes.push_back(std::make_unique<state::PipeObjectT>());
     all.pipes.back()->capacity = sys::pipe_capacity(open.copy);
@@ -52,9 +52,10 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   // A second description of the same end comes from opening it by name, as it once did.
   const sys::Fd& end = pipe.write_end ? ends.write_end : ends.read_end;
   const int access = pipe.write_end ? O_WRONLY : O_RDONLY;
-  sys::Fd fd = all.given_ends.emplace(pipe.pipe, pipe.write_end).second
-                   ? sys::duplicate(end.get())
-                   : sys::open_file(fmt::format("/proc/self/fd/{}", end.get()), access | O_NONBLOCK);
+  sys::Fd fd =
+      all.given_ends.emplace(pipe.pipe, pipe.write_end).second
+          ? sys::duplicate(end.get())
+          : sys::open_file(fmt::format("/proc/self/fd/{}", end.get()), access | O_NONBLOCK);
   sys::set_status_flags(fd, static_cast<int>(description.flags));
   return fd;
 }

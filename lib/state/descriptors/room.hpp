@@ -19,11 +19,11 @@ namespace icecore {
 
 /// One open file description of the process, by one of its descriptors.
 struct OpenDescription {
-  int number;              ///< lowest descriptor that leads to it
-  std::string link;        ///< what /proc/PID/fd/N leads to
-  const sys::Fd& copy;     ///< ours, of the same description
+  int number;           ///< lowest descriptor that leads to it
+  std::string link;     ///< what /proc/PID/fd/N leads to
+  const sys::Fd& copy;  ///< ours, of the same description
   sys::FileStatus status;
-  int flags;               ///< F_GETFL
+  int flags;  ///< F_GETFL
   sys::DescriptorInfo info;
 };
 
@@ -41,7 +41,7 @@ struct DescriptorRebuild {
   const state::ProcessT& process;
   const RestoreOptions& options;
   const std::string& root;  ///< stands before every path: "" or the root of another namespace
-  std::map<std::int32_t, sys::Pipe> pipes = {};  ///< by index, both ends
+  std::map<std::int32_t, sys::Pipe> pipes = {};             ///< by index, both ends
   std::set<std::pair<std::int32_t, bool>> given_ends = {};  ///< index, write end: handed out once
 };
 

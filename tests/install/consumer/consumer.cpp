@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program of somebody else: sees the installed headers and library only.  Opens an image that does
-// not exist and must be able to catch the error.
+// A program of somebody else: sees the installed headers and library only.  Opens an image that
+// does not exist and must be able to catch the error.
 #include <icecore/error.hpp>
 #include <icecore/image.hpp>
 #include <icecore/restore.hpp>
