@@ -224,6 +224,7 @@ class Measurement {
     results_.add("snapshot_fsync", timed([&] { run(command); }));
     expect_answer(program);
 
+    fs::remove(image());  // else the next one would pay for freeing it
     Command without_fsync = command;
     without_fsync.push_back("--no-fsync");
     std::string report;
@@ -251,8 +252,8 @@ class Measurement {
       expect_answer(*restored);
     });
     results_.add("restore", seconds);
+    restored->hang_up();  // and only then the report is sure to be there
     results_.add("restore_fill", microseconds_in(restored->error_text(), "fill_us"));
-    restored->hang_up();
   }
 
   void measure_fill_limit(std::size_t bytes) {

@@ -253,7 +253,7 @@ TEST_CASE("notes that are missing, double or foreign are refused", "[image][dama
 TEST_CASE("a manifest that is not FlatBuffers is refused", "[image][damage]") {
   auto image = sample_image(Encoding::raw);
   const auto manifest = find_note(image, format::kManifestNote);
-  const std::size_t from = GENERATE(0u, 4u);
+  const std::ptrdiff_t from = GENERATE(0, 4);
   std::fill(manifest.begin() + from, manifest.end(), std::byte{0xff});
   fix_digests(image);
   check_corrupt(image, "not well-formed");

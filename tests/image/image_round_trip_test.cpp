@@ -31,7 +31,7 @@ std::vector<std::uint8_t> packed(const state::ManifestT& manifest) {
 
 TEST_CASE("an image gives back the manifest and the pages that went in", "[image]") {
   const Encoding encoding = GENERATE(Encoding::raw, Encoding::zstd);
-  const std::uint64_t heap_pages = GENERATE(1, 15, 16, 17, 64);
+  const std::uint64_t heap_pages = GENERATE(1u, 15u, 16u, 17u, 64u);
   const Memory memory = sample_memory(heap_pages);
 
   const auto image = image_bytes(sample_manifest(), memory, encoding);

@@ -67,7 +67,7 @@ class FileSizeLimit {
 TEST_CASE("a file appears whole, with mode 0600, and alone", "[new_file]") {
   const TemporaryFolder folder;
   const auto path = folder.path() / "file";
-  const mode_t umask_before = ::umask(GENERATE(0, 0277));
+  const mode_t umask_before = ::umask(GENERATE(0u, 0277u));
   const bool fsync = GENERATE(false, true);
   NewFile file{path};
   file.write_at(0, bytes_of("hello"));

@@ -77,7 +77,7 @@ void check_comes_back(const Memory& memory, std::uint64_t batch_pages = kBatchPa
     const ImageReader reader{encoded.image};
     CHECK(encoded.zero_pages == zero_pages);
     CHECK(reader.page_map().runs == expected.runs);
-    for (const std::uint64_t pages_at_once : {1, 7, 64})
+    for (const std::uint64_t pages_at_once : {1u, 7u, 64u})
       CHECK(same_bytes(decode(reader, pages_at_once), expected.bytes));
   }
 }
@@ -93,7 +93,7 @@ TEST_CASE("pages of many batches come back", "[encoder]") {
 TEST_CASE("batches of any size come back", "[encoder]") {
   Memory memory;
   memory.add(kHeap, random_pages(700, 3));
-  check_comes_back(memory, GENERATE(1, 3, 17, 255));
+  check_comes_back(memory, GENERATE(1u, 3u, 17u, 255u));
 }
 
 TEST_CASE("zero pages are dropped wherever they are", "[encoder]") {
