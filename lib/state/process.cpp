@@ -15,6 +15,7 @@
 #include "state/signals.hpp"
 #include "state/threads.hpp"
 #include "sys/proc_maps.hpp"
+#include "tracee/foothold.hpp"
 #include "tracee/remote_syscalls.hpp"
 
 namespace icecore {
@@ -22,27 +23,6 @@ namespace {
 
 constexpr std::size_t kLeaderCalls = 96;
 constexpr std::size_t kLeaderBytes = std::size_t{16} << 10;
-
-/// A place in the process where a thread can be made to enter the kernel.
-std::uint64_t find_syscall_instruction(const Capture& capture, const std::vector<sys::Vma>& vmas) {
-  constexpr std::string_view kSyscall{"\x0f\x05", 2};
-  // The vdso has some, for what it cannot answer itself; else any executable mapping will do.
-  const auto search = [&](const sys::Vma& vma) -> std::uint64_t {
-    std::string text(std::min<std::uint64_t>(vma.size(), 4 << 20), '\0');
-    if (!capture.memory.try_read(vma.start, std::as_writable_bytes(std::span{text}))) return 0;
-    const std::size_t at = text.find(kSyscall);
-    return at == std::string::npos ? 0 : vma.start + at;
-  };
-  for (const sys::Vma& vma : vmas)
-    if (vma.name == "[vdso]")
-      if (const auto found = search(vma); found != 0) return found;
-  for (const sys::Vma& vma : vmas)
-    if ((vma.protection & 4) != 0 && vma.name != "[vsyscall]")
-      if (const auto found = search(vma); found != 0) return found;
-  throw Error{Errc::unsupported,
-              fmt::format("process {} cannot be snapshotted:", capture.pid),
-              {"its memory has no system call instruction"}};
-}
 
 sys::SignalMask pending_anywhere(const Capture& capture) {
   sys::SignalMask pending = 0;
@@ -77,16 +57,14 @@ int choose_report_signal(const Capture& capture) {
 /// Answers that only the process itself can give, from all rooms in one go.
 class Interview {
  public:
-  Interview(Capture& capture, const std::vector<sys::Vma>& vmas)
+  Interview(Capture& capture, Foothold& foothold, const std::vector<sys::Vma>& vmas)
       : threads_(capture.process.threads()),
-        remote_(capture.process.leader(), capture.memory,
-                kLeaderBytes + threads_.size() * ThreadQuestions::kBytes,
-                find_syscall_instruction(capture, vmas)),
+        remote_(foothold, capture.process.leader(), capture.memory,
+                kLeaderBytes + threads_.size() * ThreadQuestions::kBytes),
         leader_list_(remote_.data_begin(), kLeaderBytes, kLeaderCalls),
         signals_(leader_list_),
         attributes_(leader_list_) {
     refuse_locking_of_everything_new(capture, vmas);
-    remote_.report_with(choose_report_signal(capture));
     std::uint64_t cell = remote_.data_begin() + kLeaderBytes;
     for (std::size_t i = 0; i < threads_.size(); ++i, cell += ThreadQuestions::kBytes) {
       lists_.emplace_back(cell, ThreadQuestions::kBytes, ThreadQuestions::kCalls);
@@ -157,14 +135,15 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   CapturedAddressSpace address_space = capture_address_space(capture, vmas);
 
   CapturedProcess captured{.state = std::make_unique<state::ProcessT>(),
-                           .vdso = capture_vdso(capture, vmas),
+                           .vdso = {},
                            .pages = std::move(address_space.pages)};
   state::ProcessT& process = *captured.state;
   process.descriptors = capture_descriptors(capture);
   refuse_unshared_tables(capture);
   const auto time_left = observe_time_left(capture, sleeps);
   {
-    const Interview interview{capture, vmas};
+    Foothold foothold{capture.memory, vmas, choose_report_signal(capture)};
+    const Interview interview{capture, foothold, vmas};
     interview.attributes().answers(interview.leader(), capture, process, *address_space.state);
     process.signals = interview.signals().answers(interview.leader(), capture);
     const auto threads = capture.process.threads();
@@ -172,6 +151,8 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
       process.threads.push_back(capture_thread(capture, threads[i], interview.thread_questions(i),
                                                interview.thread(i), sleeps, time_left[i]));
   }
+  // Nothing of ours is in the process any more, nor of an icecore that was killed.
+  captured.vdso = capture_vdso(capture, vmas);
   process.address_space = std::move(address_space.state);
   return captured;
 }

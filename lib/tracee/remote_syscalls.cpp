@@ -9,43 +9,12 @@
 #include "icecore/error.hpp"
 #include "sys/call.hpp"
 #include "sys/check.hpp"
-
-extern "C" {
-extern const std::byte icecore_batch_begin[];
-extern const std::byte icecore_batch_tiles[];
-extern const std::byte icecore_batch_end[];
-}
+#include "tracee/batch.hpp"
 
 namespace icecore {
 namespace {
 
 constexpr std::size_t kPage = 4096;
-
-/// What r12 points to while a thread runs the loop (arch/x86_64/batch.S).
-struct BatchContext {
-  std::uint64_t first_call;
-  std::uint64_t calls;
-  std::uint64_t pid;
-  std::uint64_t tid;
-  std::uint64_t signal;
-  sys::SignalMask mask;
-  std::uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
-  std::uint64_t rip, cs, rflags, rsp, ss;
-};
-static_assert(offsetof(BatchContext, mask) == 40 && offsetof(BatchContext, rdi) == 160 &&
-              offsetof(BatchContext, ss) == 200);
-constexpr std::size_t kContextBytes = 256;
-static_assert(sizeof(BatchContext) <= kContextBytes);
-
-std::span<const std::byte> loop_code() { return {icecore_batch_begin, icecore_batch_end}; }
-
-constexpr sys::SignalMask bit(int signal) { return sys::SignalMask{1} << (signal - 1); }
-
-bool is_error(std::int64_t result) { return result < 0 && result >= -4095; }
-
-[[noreturn]] void throw_gone(const Tracee& thread) {
-  throw Error{Errc::target_gone, fmt::format("thread {} ended while it was frozen", thread.tid())};
-}
 
 }  // namespace
 
@@ -117,26 +86,25 @@ void CallList::throw_first_failure() const {
 
 // ---- RemoteSyscalls -------------------------------------------------------------------------
 
-RemoteSyscalls::RemoteSyscalls(Tracee& leader, const sys::RemoteMemory& memory,
-                               std::size_t size_bytes, std::uint64_t syscall_instruction)
+RemoteSyscalls::RemoteSyscalls(Foothold& foothold, Tracee& leader, const sys::RemoteMemory& memory,
+                               std::size_t size_bytes)
     : injected_into_(&leader),
+      foothold_(&foothold),
       memory_(&memory),
       inner_pid_(leader.inner_tid()),
-      their_syscall_instruction_(syscall_instruction),
       size_bytes_((size_bytes + 2 * kPage - 1) / kPage * kPage),
-      report_signal_(SIGURG) {
+      report_signal_(foothold.report_signal()) {
   // Executable first, then writable: never both, which some processes are not allowed (MDWE).
-  const std::int64_t mapped = single_syscall(
-      leader, syscall_instruction, SYS_mmap,
-      {0, size_bytes_, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
+  const std::int64_t mapped =
+      foothold.call(leader, SYS_mmap,
+                    {0, size_bytes_, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
   if (is_error(mapped)) {
     leader.put_back();
     sys::throw_errno(static_cast<int>(-mapped), "map memory in the process");
   }
   remote_ = static_cast<std::uint64_t>(mapped);
-  const std::int64_t writable =
-      single_syscall(leader, syscall_instruction, SYS_mprotect,
-                     {remote_ + kPage, size_bytes_ - kPage, PROT_READ | PROT_WRITE});
+  const std::int64_t writable = foothold.call(
+      leader, SYS_mprotect, {remote_ + kPage, size_bytes_ - kPage, PROT_READ | PROT_WRITE});
   leader.put_back();
   if (is_error(writable))
     sys::throw_errno(static_cast<int>(-writable), "protect memory in the process");
@@ -155,8 +123,7 @@ RemoteSyscalls::RemoteSyscalls(const sys::Mapping& area, std::uint64_t remote, p
 RemoteSyscalls::~RemoteSyscalls() {
   if (injected_into_ == nullptr) return;
   try {
-    single_syscall(*injected_into_, their_syscall_instruction_, SYS_munmap, {remote_, size_bytes_});
-    stop_before_user_code(*injected_into_);
+    foothold_->call(*injected_into_, SYS_munmap, {remote_, size_bytes_});
     injected_into_->put_back();
   } catch (const Error&) {
     // The thread has died, and its memory with it.
@@ -189,35 +156,9 @@ void RemoteSyscalls::download(std::uint64_t remote, std::span<std::byte> bytes) 
 void RemoteSyscalls::start(const Job& job) {
   Tracee& thread = *job.thread;
   const CallList& list = *job.list;
-  const sys::Registers back = resolved(thread.registers());
-  const BatchContext context{
-      .first_call = list.remote_ + kContextBytes,
-      .calls = list.calls_.size(),
-      .pid = static_cast<std::uint64_t>(inner_pid_),
-      .tid = static_cast<std::uint64_t>(thread.inner_tid()),
-      .signal = static_cast<std::uint64_t>(report_signal_),
-      .mask = thread.signal_mask(),
-      .r15 = back.r15,
-      .r14 = back.r14,
-      .r13 = back.r13,
-      .r12 = back.r12,
-      .rbp = back.rbp,
-      .rbx = back.rbx,
-      .r11 = back.r11,
-      .r10 = back.r10,
-      .r9 = back.r9,
-      .r8 = back.r8,
-      .rax = back.rax,
-      .rcx = back.rcx,
-      .rdx = back.rdx,
-      .rsi = back.rsi,
-      .rdi = back.rdi,
-      .rip = back.rip,
-      .cs = back.cs,
-      .rflags = back.eflags,
-      .rsp = back.rsp,
-      .ss = back.ss,
-  };
+  BatchContext context = recovery_context(thread, inner_pid_, report_signal_);
+  context.first_call = list.remote_ + kContextBytes;
+  context.calls = list.calls_.size();
   upload(list.remote_, std::as_bytes(std::span{&context, 1}));
   upload(list.remote_ + kContextBytes, std::as_bytes(std::span{list.calls_}));
   if (!list.data_.empty()) upload(list.data_remote(), list.data_);
@@ -229,24 +170,13 @@ void RemoteSyscalls::start(const Job& job) {
   registers.r12 = list.remote_;
   registers.rax = 0;
   registers.orig_rax = ~0ULL;
-  thread.disturb(registers, ~bit(report_signal_));
+  thread.disturb(registers, ~only(report_signal_));
   if (!sys::resume(thread.tid())) throw_gone(thread);
 }
 
 void RemoteSyscalls::finish(const Job& job) {
-  Tracee& thread = *job.thread;
   CallList& list = *job.list;
-  for (;;) {
-    const sys::Stop stop = sys::wait_stop(thread.tid());
-    if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
-    if (stop.kind == sys::Stop::Kind::signal) {
-      const siginfo_t info = sys::stop_siginfo(thread.tid());
-      if (info.si_signo == report_signal_ && info.si_code == SI_TKILL && info.si_pid == inner_pid_)
-        break;
-      thread.suspend_signal(info);  // somebody else's: the thread gets it when it runs on
-    }
-    if (!sys::resume(thread.tid())) throw_gone(thread);
-  }
+  wait_for_report(*job.thread, inner_pid_, report_signal_);
   download(list.remote_ + kContextBytes, std::as_writable_bytes(std::span{list.calls_}));
   if (!list.data_.empty()) download(list.data_remote(), list.data_);
 }
@@ -263,18 +193,7 @@ void RemoteSyscalls::run(std::span<const Job> jobs) {
 // the thread, and that resets the action of a SIGTRAP that is ignored or blocked.
 std::int64_t single_syscall(Tracee& thread, std::uint64_t syscall_instruction, long number,
                             std::initializer_list<std::uint64_t> arguments) {
-  std::array<std::uint64_t, 6> values{};
-  std::ranges::copy(arguments, values.begin());
-  sys::Registers registers = thread.registers();
-  registers.rip = syscall_instruction;
-  registers.rax = static_cast<std::uint64_t>(number);
-  registers.orig_rax = ~0ULL;
-  registers.rdi = values[0];
-  registers.rsi = values[1];
-  registers.rdx = values[2];
-  registers.r10 = values[3];
-  registers.r8 = values[4];
-  registers.r9 = values[5];
+  const sys::Registers registers = entering_kernel(thread, syscall_instruction, number, arguments);
   thread.disturb(registers, ~sys::SignalMask{0});
 
   for (int stops_left = 2; stops_left > 0;) {

@@ -15,6 +15,7 @@
 
 #include "sys/mapping.hpp"
 #include "sys/remote_memory.hpp"
+#include "tracee/foothold.hpp"
 #include "tracee/tracee.hpp"
 
 namespace icecore {
@@ -88,12 +89,9 @@ class RemoteSyscalls {
  public:
   /// Puts the loop into a process that is to run on afterwards.  The destructor takes it out again.
   /// If we die in between, the threads go on from where they were and only an unused mapping is
-  /// left; but in the few microseconds of the first call and of the last one, which map and unmap
-  /// the memory, a thread that loses its tracer is lost too.
-  ///
-  /// `syscall_instruction`: where one is in the process's own text.
-  RemoteSyscalls(Tracee& leader, const sys::RemoteMemory& memory, std::size_t size_bytes,
-                 std::uint64_t syscall_instruction);
+  /// left.
+  RemoteSyscalls(Foothold& foothold, Tracee& leader, const sys::RemoteMemory& memory,
+                 std::size_t size_bytes);
 
   /// Uses memory that the tracee shares with us at `remote`: `area` is our view of it.  `inner_pid`
   /// is the id of the process as it knows it itself.
@@ -137,9 +135,9 @@ class RemoteSyscalls {
   void finish(const Job& job);
 
   Tracee* injected_into_ = nullptr;
+  Foothold* foothold_ = nullptr;
   const sys::RemoteMemory* memory_ = nullptr;
   pid_t inner_pid_;
-  std::uint64_t their_syscall_instruction_ = 0;
   std::span<std::byte> local_;  // our view of shared memory, else empty
   std::uint64_t remote_ = 0;
   std::size_t size_bytes_ = 0;

@@ -72,16 +72,17 @@ void Tracee::disturb(const sys::Registers& registers, sys::SignalMask mask) {
 }
 
 void Tracee::put_back() {
-  sys::set_registers(tid_, registers_);
+  // The mask first: should we die in between, the thread is still where it puts both back itself.
   sys::set_signal_mask(tid_, mask_);
+  sys::set_registers(tid_, registers_);
   disturbed_ = false;
 }
 
 Tracee::~Tracee() {
   if (tid_ == 0) return;
   if (disturbed_) {
-    sys::try_set_registers(tid_, registers_);
     sys::try_set_signal_mask(tid_, mask_);
+    sys::try_set_registers(tid_, registers_);
   }
   if (suspended_) sys::try_set_stop_siginfo(tid_, *suspended_);
   sys::detach(tid_, suspended_ ? suspended_->si_signo : 0);

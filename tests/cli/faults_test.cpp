@@ -26,8 +26,10 @@ namespace fs = std::filesystem;
 
 #ifdef ICECORE_SANITIZED
 constexpr std::size_t kMoments = 12;  // everything is slower
+constexpr std::size_t kKills = 20;
 #else
 constexpr std::size_t kMoments = 40;
+constexpr std::size_t kKills = 100;
 #endif
 
 const Descriptor& nowhere() {
@@ -169,6 +171,34 @@ TEST_CASE("a target runs on when icecore is killed at a stage of a snapshot") {
   }
 }
 
+TEST_CASE("a target runs on when icecore is killed at any step of a snapshot") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  Target target{"many_threads", {"5"}};
+  REQUIRE(target.ask("check?") == "ok");
+  const ProcView before = proc_view(target.pid());
+  const std::size_t steps = count_steps(snapshot_command(target, image));
+  fs::remove(image);
+  const std::size_t stride = std::max<std::size_t>(1, steps / kKills);
+  for (std::size_t step = 1; step < steps; step += stride) {
+    Stepper stepper{snapshot_command(target, image), quiet()};
+    stepper.step(step);
+    stepper.kill();
+    INFO("step " << step << " of " << steps << ": " << stepper.last_calls());
+    REQUIRE(target.ask("check?") == "ok");
+    // Memory that icecore had mapped for itself may stay, unused.
+    for (const std::string& difference :
+         differences(before, proc_view(target.pid()), {"mapping", "status Vm"}))
+      FAIL_CHECK(difference);
+    expect_none_or_whole(image);
+    CHECK(empty(folder.path()));
+  }
+  REQUIRE(run(snapshot_command(target, image)).status == 0);
+  CHECK(target.ask("check?") == "ok");
+  Restored restored{image, {.pids = icecore::Pids::in_namespace}};
+  CHECK(restored.ask("check?") == "ok");
+}
+
 TEST_CASE("a target that dies during a snapshot is gone for icecore and nothing hangs") {
   TemporaryFolder folder;
   const fs::path image = folder / "image";
@@ -254,7 +284,7 @@ struct RestoreFixture {
 };
 
 TEST_CASE("nothing half built stays when icecore is killed at a stage of a restore") {
-  const std::string pids = "same";
+  const std::string pids = GENERATE("same", "namespace");
   RestoreFixture fixture{"many_threads", {"20"}};
   OrphanAdopter adopter;
   for (const std::string stage :
@@ -278,6 +308,24 @@ std::size_t count_restore_steps(const RestoreFixture& fixture, const std::string
   Stepper stepper{fixture.command(pids), conversation.streams()};
   REQUIRE(stepper.finish() == 0);
   return stepper.steps();
+}
+
+TEST_CASE("nothing half built stays when icecore is killed at any step of a restore") {
+  const std::string pids = GENERATE("same", "namespace");
+  RestoreFixture fixture{"many_threads", {"5"}};
+  const std::size_t steps = count_restore_steps(fixture, pids);
+  OrphanAdopter adopter;
+  for (std::size_t step = 1; step < steps; step += std::max<std::size_t>(1, steps / kKills)) {
+    Conversation conversation = make_conversation();
+    conversation.tell("exit 0");  // as when the steps were counted
+    Stepper stepper{fixture.command(pids), conversation.streams()};
+    stepper.step(step);
+    stepper.kill();
+    INFO("step " << step << " of " << steps << ": " << stepper.last_calls());
+    REQUIRE(adopter.find_half_built(conversation) == "");
+  }
+  Restored restored{fixture.image()};
+  CHECK(restored.ask("secret?") == fixture.secret);
 }
 
 TEST_CASE("a restore that is interrupted leaves nothing running") {

@@ -7,15 +7,17 @@
 // has died meanwhile, the signal (chosen so that it is ignored) does nothing, and the thread gives
 // itself back the signal mask and the registers it had, and runs on from where it was stopped.
 //
-// The layout of the context, which r12 points to, is struct BatchContext in tracee/remote_syscalls.cpp.
+// The layout of the context, which r12 points to, is struct BatchContext in tracee/batch.hpp.
 
         .section .rodata
         .balign 16
         .global icecore_batch_begin
         .global icecore_batch_tiles
+        .global icecore_batch_single
         .global icecore_batch_end
         .hidden icecore_batch_begin
         .hidden icecore_batch_tiles
+        .hidden icecore_batch_single
         .hidden icecore_batch_end
 
 icecore_batch_begin:
@@ -67,7 +69,14 @@ icecore_batch_begin:
         mov     72(%r12), %r12
         iretq
 
-        // The same for a thread that must have room for AMX tile data: the kernel makes it when the
+        // One call, whose number and arguments are in their registers, where nothing can be written: the
+        // result is in r15 at the end.
+icecore_batch_single:
+        syscall
+        mov     %rax, %r15
+        jmp     2b
+
+        // The list, for a thread that must have room for AMX tile data: the kernel makes it when the
         // first instruction needs it, and only then takes tile data from a tracer.
 icecore_batch_tiles:
         ldtilecfg tile_configuration(%rip)
