@@ -54,7 +54,7 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
 
   // From here to the thaw the process stands still: read only what must be consistent.
   Capture capture{process};
-  refuse_other_worlds(pid, capture.refusals);  // again: it ran since the preflight
+  refuse_other_worlds(pid, process.thread_ids(), capture.refusals);  // again: it has run since
   throw_refusals(capture);
   refuse_from_outside(pid, capture.refusals);
   CapturedProcess captured = capture_process(capture, sleeps);

@@ -78,7 +78,7 @@ void compare_vdso(const state::ManifestT& image, std::vector<Mismatch>& mismatch
   if (wanted.empty()) return;
   std::vector<VdsoPart> here;
   std::span<const std::uint8_t> text;
-  for (const sys::Vma& vma : sys::read_smaps(sys::current_process())) {
+  for (const sys::Vma& vma : sys::read_maps(sys::current_process())) {
     if (vma.name != "[vdso]" && vma.name != "[vvar]" && vma.name != "[vvar_vclock]") continue;
     here.push_back({vma.name, vma.size()});
     if (vma.name == "[vdso]") text = {reinterpret_cast<const std::uint8_t*>(vma.start), vma.size()};

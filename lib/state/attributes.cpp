@@ -32,9 +32,9 @@ constexpr std::array<std::string_view, 9> kCredentials{
 
 std::string proc(pid_t pid, const char* file) { return fmt::format("/proc/{}/{}", pid, file); }
 
-void refuse_other_credentials(pid_t pid, Refusals& refusals) {
+void refuse_other_credentials(std::span<const pid_t> threads, Refusals& refusals) {
   const auto ours = sys::Status::read(sys::current_process());
-  for (const pid_t tid : sys::list_threads(pid)) {
+  for (const pid_t tid : threads) {
     const auto theirs = sys::Status::read(tid);
     if (!ours || !theirs) continue;
     for (const auto field : kCredentials)
@@ -88,9 +88,9 @@ bool armed(const ::itimerval& timer) {
 
 }  // namespace
 
-void refuse_other_worlds(pid_t pid, Refusals& refusals) {
+void refuse_other_worlds(pid_t pid, std::span<const pid_t> threads, Refusals& refusals) {
   refuse_other_namespaces(pid, refusals);
-  refuse_other_credentials(pid, refusals);
+  refuse_other_credentials(threads, refusals);
 }
 
 void refuse_from_outside(pid_t pid, Refusals& refusals) {

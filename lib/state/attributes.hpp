@@ -30,7 +30,7 @@ class AttributeQuestions {
 
 /// Refuses processes whose world is not ours: other credentials or namespaces, seccomp.  Nothing of
 /// them may even be looked at from inside.
-void refuse_other_worlds(pid_t pid, Refusals& refusals);
+void refuse_other_worlds(pid_t pid, std::span<const pid_t> threads, Refusals& refusals);
 
 /// Refuses what can be seen from outside and cannot be kept: children, timers.
 void refuse_from_outside(pid_t pid, Refusals& refusals);

@@ -24,12 +24,11 @@ namespace {
 constexpr std::size_t kLeaderCalls = 96;
 constexpr std::size_t kLeaderBytes = std::size_t{16} << 10;
 
-sys::SignalMask pending_anywhere(const Capture& capture) {
-  sys::SignalMask pending = 0;
-  for (const Tracee& thread : capture.process.threads()) {
-    const auto status = sys::Status::read(thread.tid());
-    if (status) pending |= status->number("SigPnd", 16) | status->number("ShdPnd", 16);
-  }
+sys::SignalMask pending_anywhere(const Capture& capture, const sys::Status& leader) {
+  sys::SignalMask pending = leader.number("SigPnd", 16) | leader.number("ShdPnd", 16);
+  for (const Tracee& thread : capture.process.threads().subspan(1))
+    for (const siginfo_t& info : sys::pending_signals(thread.tid(), false))
+      pending |= sys::SignalMask{1} << (info.si_signo - 1);
   return pending;
 }
 
@@ -38,7 +37,7 @@ int choose_report_signal(const Capture& capture) {
   constexpr std::array kHarmless{SIGURG, SIGWINCH, SIGCHLD, SIGCONT};
   const auto status = sys::Status::read(capture.pid);
   if (!status) throw Error{Errc::target_gone, fmt::format("process {} has ended", capture.pid)};
-  const sys::SignalMask pending = pending_anywhere(capture);
+  const sys::SignalMask pending = pending_anywhere(capture, *status);
   const sys::SignalMask caught = status->number("SigCgt", 16);
   const sys::SignalMask ignored = status->number("SigIgn", 16);
   const auto in = [](sys::SignalMask mask, int signal) { return (mask >> (signal - 1) & 1) != 0; };

@@ -71,10 +71,9 @@ ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const RestoreOption
                                bool in_namespace)
     : image_(image), options_(options) {
   if (in_namespace) start_namespace();
-  open_files();
-  std::vector<const sys::Fd*> files;
-  for (const sys::Fd& file : files_) files.push_back(&file);
-  plan_.emplace(*image_.descriptors, descriptions_, files);
+  plan_files();
+  descriptions_ = rebuild_descriptions(image_, options_, root_);
+  plan_.emplace(*image_.descriptors, descriptions_, files_.size());
   process_.emplace(area_bytes(image_), image_.pid, false);
   if (in_namespace) sys::make_children_in_own_namespace();
 }
@@ -101,9 +100,9 @@ void ProcessRebuild::start_namespace() {
   root_ = fmt::format("/proc/{}/root", init_->pid());
 }
 
-void ProcessRebuild::open_files() {
-  const auto open = [&](const std::string& path, int flags) {
-    files_.push_back(sys::open_file(path, flags));
+void ProcessRebuild::plan_files() {
+  const auto open = [&](std::string path, int flags) {
+    files_.push_back({std::move(path), flags});
     return files_.size() - 1;
   };
   const auto path_of = [&](std::int32_t file) {
@@ -122,7 +121,10 @@ void ProcessRebuild::open_files() {
   executable_ = open(path_of(image_.address_space->executable), O_RDONLY);
   working_directory_ = open(root_ + image_.working_directory->path, O_PATH | O_DIRECTORY);
   if (init_) mount_namespace_ = open(fmt::format("/proc/{}/ns/mnt", init_->pid()), O_RDONLY);
-  descriptions_ = rebuild_descriptions(image_, options_, root_);
+}
+
+sys::Fd ProcessRebuild::open_planned_file(std::size_t index) const {
+  return sys::open_file(files_[index].path, files_[index].flags);
 }
 
 int ProcessRebuild::mapped_file_slot(const state::Mapping& mapping) const {
@@ -158,10 +160,8 @@ void ProcessRebuild::make_address_space() {
   auto open_files = sys::resource_limit(process_->pid(), RLIMIT_NOFILE);
   open_files.soft = open_files.hard;
   sys::set_resource_limit(process_->pid(), RLIMIT_NOFILE, open_files);
-  for (std::size_t sent = 0; sent < plan_->to_send().size(); sent += sys::kMaxSentDescriptors)
-    sys::send_descriptors(process_->socket(), std::span{plan_->to_send()}.subspan(
-                                                  sent, std::min(sys::kMaxSentDescriptors,
-                                                                 plan_->to_send().size() - sent)));
+  plan_->send(process_->socket(), descriptions_,
+              [&](std::size_t index) { return open_planned_file(index); });
   plan_->receive(StubProcess::kSocket, *calls_);
   if (init_)
     calls_->call("enter the mount namespace", SYS_setns,
@@ -330,7 +330,8 @@ void ProcessRebuild::rebuild_timeouts() {
 void ProcessRebuild::set_registers() {
   rebuild_timeouts();
   rebuild_limits(image_, process_->pid());
-  const std::size_t xstate_bytes = sys::xstate(process_->pid()).size();
+  sys::XstateBuffer buffer;
+  const std::size_t xstate_bytes = sys::xstate(process_->pid(), buffer).size();
   for (std::size_t i = 1; i < image_.threads.size(); ++i)
     rebuild_registers(*image_.threads[i], registers_[i], process_->threads()[i].tid(),
                       xstate_bytes);

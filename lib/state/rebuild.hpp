@@ -23,7 +23,7 @@ namespace icecore {
 /// A process under construction.  Destroying it kills what there is of it, until let_run().
 class ProcessRebuild {
  public:
-  /// Opens every file that will be needed, and starts the process with its pid, or its whole new
+  /// Opens the descriptors of the process, and starts the process with its pid, or its whole new
   /// pid namespace.  Throws with errno EEXIST when the pid is taken.
   ProcessRebuild(const state::ProcessT& image, const RestoreOptions& options, bool in_namespace);
 
@@ -55,7 +55,8 @@ class ProcessRebuild {
  private:
   void start_namespace();
   sys::Fd release_init();
-  void open_files();
+  void plan_files();
+  sys::Fd open_planned_file(std::size_t index) const;
   int mapped_file_slot(const state::Mapping& mapping) const;
   std::vector<FillRange> plan_fill(const std::vector<PageRun>& runs,
                                    std::vector<const state::Mapping*>& registered) const;
@@ -70,7 +71,11 @@ class ProcessRebuild {
 
   // Our own copies of what is passed to the process.
   std::vector<sys::Fd> descriptions_;
-  std::vector<sys::Fd> files_;
+  struct PlannedFile {
+    std::string path;
+    int flags;
+  };
+  std::vector<PlannedFile> files_;
   struct MappedFile {
     std::int32_t file;
     bool writable;

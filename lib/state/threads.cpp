@@ -34,13 +34,13 @@ std::vector<std::uint8_t> as_bytes(const Value& value) {
 }
 
 /// The XSAVE area without the zeros behind its last used component.
-std::vector<std::uint8_t> trimmed(std::vector<std::uint8_t> xstate) {
+std::vector<std::uint8_t> trimmed(std::span<const std::uint8_t> xstate) {
   constexpr std::size_t kLeast = 576;  // legacy area and header
   const auto last =
       std::find_if(xstate.rbegin(), xstate.rend(), [](auto byte) { return byte != 0; });
   const auto used = static_cast<std::size_t>(xstate.rend() - last);
-  xstate.resize(std::max(kLeast, (used + 63) / 64 * 64));
-  return xstate;
+  const std::size_t size = std::min(xstate.size(), std::max(kLeast, (used + 63) / 64 * 64));
+  return {xstate.begin(), xstate.begin() + static_cast<std::ptrdiff_t>(size)};
 }
 
 std::uint64_t xsave_components(std::span<const std::uint8_t> xstate) {
@@ -91,8 +91,11 @@ void refuse_what_is_not_kept(Capture& capture, const Tracee& thread, unsigned po
 }  // namespace
 
 ThreadQuestions::ThreadQuestions(CallList& list)
-    : alternate_stack_(list.reserve(sizeof(AlternateStack))), tid_address_(list.reserve(8)) {
+    : alternate_stack_(list.reserve(sizeof(AlternateStack))),
+      tid_address_(list.reserve(8)),
+      name_(list.reserve(kNameBytes)) {
   list.call("read the alternate signal stack", SYS_sigaltstack, {0, alternate_stack_});
+  list.call("read the name", SYS_prctl, {PR_GET_NAME, name_});
   list.call("read the clear_child_tid address", SYS_prctl, {PR_GET_TID_ADDRESS, tid_address_});
 }
 
@@ -103,8 +106,8 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
   const pid_t tid = thread.tid();
   auto state = std::make_unique<state::ThreadT>();
   state->tid = thread.inner_tid();
-  state->name = sys::read_file(fmt::format("/proc/{}/task/{}/comm", capture.pid, tid));
-  if (!state->name.empty()) state->name.pop_back();  // newline
+  const auto name = answers.bytes(questions.name_, ThreadQuestions::kNameBytes);
+  state->name = reinterpret_cast<const char*>(name.data());
 
   const sys::Rseq rseq = sys::rseq(tid);
   sys::Registers registers = thread.registers();
@@ -116,7 +119,8 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
     registers.orig_rax = static_cast<unsigned long long>(number);
   }
   state->registers = as_bytes(registers);
-  state->xstate = trimmed(sys::xstate(tid));
+  sys::XstateBuffer xstate;
+  state->xstate = trimmed(sys::xstate(tid, xstate));
   state->signal_mask = thread.signal_mask();
   state->pending = pending_of(thread);
   if (time_left) state->timeout_left_ns = time_left->count();

@@ -17,7 +17,8 @@ namespace icecore {
 class ThreadQuestions {
  public:
   /// Room that a CallList for these questions needs.
-  static constexpr std::size_t kCalls = 2;
+  static constexpr std::size_t kCalls = 3;
+  static constexpr std::size_t kNameBytes = 16;
   static constexpr std::size_t kBytes = 640;
 
   explicit ThreadQuestions(CallList& list);
@@ -29,6 +30,7 @@ class ThreadQuestions {
                                                         std::optional<std::chrono::nanoseconds>);
   std::uint64_t alternate_stack_;
   std::uint64_t tid_address_;
+  std::uint64_t name_;
 };
 
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,

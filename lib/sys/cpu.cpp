@@ -50,7 +50,7 @@ XsaveLayout xsave_layout() {
 }
 
 std::vector<std::string> instruction_features() {
-  const std::string text = read_file("/proc/cpuinfo");
+  const std::string text = read_until("/proc/cpuinfo", "\nflags");
   std::vector<std::string> names;
   const std::size_t line = text.find("\nflags");
   if (line == std::string::npos) return names;

@@ -82,6 +82,10 @@ std::vector<Vma> parse_maps(std::string_view text) {
   return vmas;
 }
 
+std::vector<Vma> read_maps(pid_t pid) {
+  return parse_maps(read_file("/proc/" + std::to_string(pid) + "/maps"));
+}
+
 std::vector<Vma> read_smaps(pid_t pid) {
   return parse_maps(read_file("/proc/" + std::to_string(pid) + "/smaps"));
 }

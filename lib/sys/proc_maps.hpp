@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// /proc/PID/smaps: the mappings of a process with their flags.
+// /proc/PID/smaps and /proc/PID/maps: the mappings of a process with their flags.
 //
 // Kernel facts relied on here:
 //  * "maps" alone does not tell VM_GROWSDOWN, madvise(2) advice, or what else a mapping must not
@@ -44,6 +44,9 @@ struct Vma {
 };
 
 std::vector<Vma> read_smaps(pid_t pid);
+
+/// Without flags and protection keys, for a fraction of the time.
+std::vector<Vma> read_maps(pid_t pid);
 
 /// The same from text, for tests.  `flags` stays empty where the text has no VmFlags.
 std::vector<Vma> parse_maps(std::string_view text);

@@ -82,12 +82,11 @@ void set_resource_limit(pid_t pid, int resource, const ResourceLimit& limit) {
 }
 
 std::vector<std::uint64_t> affinity(pid_t tid) {
-  std::vector<std::uint64_t> mask(1024);
+  std::array<std::uint64_t, 1024> mask;  // of 65,536 CPUs
   const long bytes =
       checked([&] { return ::syscall(SYS_sched_getaffinity, tid, mask.size() * 8, mask.data()); },
               "read CPU affinity of thread {}", tid);
-  mask.resize(static_cast<std::size_t>(bytes) / 8);
-  return mask;
+  return {mask.begin(), mask.begin() + bytes / 8};
 }
 
 void set_affinity(pid_t tid, std::span<const std::uint64_t> mask) {

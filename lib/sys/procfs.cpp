@@ -81,6 +81,22 @@ std::string read_file(const std::string& path) {
   throw_errno(ENOENT, fmt::format("read {}", path));
 }
 
+std::string read_until(const std::string& path, std::string_view line_start) {
+  constexpr std::size_t kPiece = 1024;
+  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!file) throw_errno(errno, fmt::format("open {}", path));
+  std::string text;
+  for (std::size_t used = 0;; used = text.size()) {
+    const std::size_t line = text.find(line_start);
+    if (line != std::string::npos && text.find('\n', line + 1) != std::string::npos) return text;
+    text.resize(used + kPiece);
+    const ssize_t got =
+        checked([&] { return ::read(file.get(), text.data() + used, kPiece); }, "read {}", path);
+    text.resize(used + static_cast<std::size_t>(got));
+    if (got == 0) return text;
+  }
+}
+
 std::optional<std::string> try_read_link(const std::string& path) {
   std::string target(4096, '\0');
   const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
@@ -115,26 +131,22 @@ std::vector<pid_t> list_children(pid_t pid) {
 }
 
 std::optional<Status> Status::read(pid_t tid) {
-  const auto text = try_read_file(fmt::format("/proc/{}/status", tid));
+  auto text = try_read_file(fmt::format("/proc/{}/status", tid));
   if (!text || text->empty()) return std::nullopt;
-  Status status;
-  std::string_view rest = *text;
-  while (!rest.empty()) {
-    const std::size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos) continue;
-    const std::size_t value = line.find_first_not_of(" \t", colon + 1);
-    status.fields_.emplace(line.substr(0, colon),
-                           value == std::string_view::npos ? "" : line.substr(value));
-  }
-  return status;
+  return Status{std::move(*text)};
 }
 
 std::string_view Status::text(std::string_view field) const {
-  const auto at = fields_.find(field);
-  return at == fields_.end() ? std::string_view{} : std::string_view{at->second};
+  std::string_view rest = text_;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    if (!line.starts_with(field) || line.size() <= field.size() || line[field.size()] != ':')
+      continue;
+    const std::size_t value = line.find_first_not_of(" \t", field.size() + 1);
+    return value == std::string_view::npos ? std::string_view{} : line.substr(value);
+  }
+  return {};
 }
 
 std::uint64_t Status::number(std::string_view field, int base) const {

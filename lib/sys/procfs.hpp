@@ -16,7 +16,6 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,6 +28,10 @@ std::string read_file(const std::string& path);
 
 /// The same; nothing when the file or its process does not exist.
 std::optional<std::string> try_read_file(const std::string& path);
+
+/// The file as far as the end of the first line that begins with `line_start` ("\nflags"), and
+/// little more: the kernel writes such files as they are read.
+std::string read_until(const std::string& path, std::string_view line_start);
 
 /// Target of a symbolic link; nothing when there is none.
 std::optional<std::string> try_read_link(const std::string& path);
@@ -48,13 +51,15 @@ class Status {
  public:
   static std::optional<Status> read(pid_t tid);
 
+  /// Empty when there is no such field.
   std::string_view text(std::string_view field) const;
   std::uint64_t number(std::string_view field, int base = 10) const;
   std::vector<std::uint64_t> numbers(std::string_view field) const;
-  bool has(std::string_view field) const { return fields_.contains(std::string{field}); }
 
  private:
-  std::map<std::string, std::string, std::less<>> fields_;
+  explicit Status(std::string text) : text_(std::move(text)) {}
+
+  std::string text_;
 };
 
 /// True when the thread has ended and waits to be reaped.

@@ -12,13 +12,13 @@
 #include <cstddef>
 
 #include "sys/call.hpp"
+#include "sys/process.hpp"
 #include "sys/procfs.hpp"
 
 namespace icecore::sys {
 namespace {
 
 constexpr int kGetUserDispatch = 0x4211;  // newer than Debian 12's headers
-constexpr std::size_t kXstateLimit = 64 << 10;
 
 long request(int what, pid_t tid, std::uint64_t address, void* data) noexcept {
   return ::syscall(SYS_ptrace, what, tid, address, data);
@@ -40,6 +40,12 @@ bool go_on(int what, pid_t tid, int signal, const char* verb) {
   if (request(what, tid, 0, data) == 0) return true;
   if (errno == ESRCH) return false;
   throw_errno(errno, fmt::format("{} thread {}", verb, tid));
+}
+
+bool leads_others(pid_t tid) {
+  const auto status = Status::read(tid);
+  return status && status->number("Tgid") == static_cast<std::uint64_t>(tid) &&
+         status->number("Threads") > 1;
 }
 
 template <class Value>
@@ -76,6 +82,17 @@ std::optional<Stop> poll_stop(pid_t tid) {
 }
 
 Stop wait_stop(pid_t tid) {
+  for (unsigned attempt = 0; attempt < 20; ++attempt) {
+    if (const auto stop = poll_stop(tid)) return *stop;
+    yield();
+  }
+  // The death of a leader is not reported before all its other threads, which may be waiting for
+  // us, have been reaped: so whoever waits for one looks from time to time whether it is dead.
+  while (leads_others(tid)) {
+    if (const auto stop = poll_stop(tid)) return *stop;
+    if (is_zombie(tid)) return {.kind = Stop::Kind::exited};
+    pause_for(std::chrono::microseconds{200});
+  }
   int status = 0;
   checked([&] { return ::waitpid(tid, &status, __WALL); }, "wait for thread {}", tid);
   return decode(status);
@@ -105,13 +122,11 @@ void set_registers(pid_t tid, const Registers& registers) {
     throw_errno(errno, fmt::format("set registers of thread {}", tid));
 }
 
-std::vector<std::uint8_t> xstate(pid_t tid) {
-  std::vector<std::uint8_t> area(kXstateLimit);
-  ::iovec part{area.data(), area.size()};
+std::span<const std::uint8_t> xstate(pid_t tid, XstateBuffer& buffer) {
+  ::iovec part{buffer.data(), buffer.size()};
   checked([&] { return request(PTRACE_GETREGSET, tid, NT_X86_XSTATE, &part); },
           "read extended registers of thread {}", tid);
-  area.resize(part.iov_len);
-  return area;
+  return std::span{buffer}.first(part.iov_len);
 }
 
 void set_xstate(pid_t tid, std::span<const std::uint8_t> xstate) {

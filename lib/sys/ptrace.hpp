@@ -19,6 +19,10 @@
 //  * A child made with CLONE_PTRACE by a seized thread is seized from birth by the same tracer with
 //    the same options and reports PTRACE_EVENT_STOP before its first user instruction; its parent
 //    does not stop.
+//  * The death of a thread group's leader is reported only when all other threads are gone, and a
+//    dead thread that is traced is not gone before its tracer has waited for it.
+//  * The death of a thread group's leader is reported only when all other threads are gone, and a
+//    dead thread that is traced is not gone before its tracer has waited for it.
 //  * ESRCH means "no such thread" or "not stopped"; only the caller can tell which.
 //  * Seizing a zombie is EPERM, the same as lacking permission.
 //  * PTRACE_GETSIGMASK gives the mask that will be in force after a sigsuspend-like call, not the
@@ -30,6 +34,7 @@
 #include <sys/types.h>
 #include <sys/user.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -87,8 +92,11 @@ Registers registers(pid_t tid);
 void set_registers(pid_t tid, const Registers& registers);
 bool try_set_registers(pid_t tid, const Registers& registers) noexcept;
 
-/// The uncompacted XSAVE area, as large as this machine's is.
-std::vector<std::uint8_t> xstate(pid_t tid);
+/// Room for the XSAVE area of any machine.
+using XstateBuffer = std::array<std::uint8_t, std::size_t{64} << 10>;
+
+/// The uncompacted XSAVE area, as large as this machine's is, in `buffer`.
+std::span<const std::uint8_t> xstate(pid_t tid, XstateBuffer& buffer);
 void set_xstate(pid_t tid, std::span<const std::uint8_t> xstate);
 
 SignalMask signal_mask(pid_t tid);

@@ -36,6 +36,7 @@ sys::Stop wait_for_stop(pid_t tid, Clock::time_point deadline, const std::stop_t
       sys::yield();
       continue;
     }
+    if (sys::is_zombie(tid)) return {.kind = sys::Stop::Kind::exited};  // see sys::wait_stop
     if (stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
     if (Clock::now() > deadline)
       throw Error{Errc::unsupported, "the process cannot be frozen", {why_it_does_not_stop(tid)}};
@@ -90,6 +91,12 @@ bool FrozenProcess::stop_new_threads(const std::stop_token& stop) {
                        report.signal, pid_)}};
   }
   return !seized.empty();
+}
+
+std::vector<pid_t> FrozenProcess::thread_ids() const {
+  std::vector<pid_t> ids;
+  for (const Tracee& thread : threads_) ids.push_back(thread.tid());
+  return ids;
 }
 
 void FrozenProcess::kill() {

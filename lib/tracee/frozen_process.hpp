@@ -29,6 +29,7 @@ class FrozenProcess {
   /// Never empty; the leader first.
   std::span<Tracee> threads() noexcept { return threads_; }
   std::span<const Tracee> threads() const noexcept { return threads_; }
+  std::vector<pid_t> thread_ids() const;
   Tracee& leader() noexcept { return threads_.front(); }
 
   /// The process runs on.

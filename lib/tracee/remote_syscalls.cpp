@@ -153,37 +153,75 @@ void RemoteSyscalls::download(std::uint64_t remote, std::span<std::byte> bytes) 
     std::ranges::copy(local_.subspan(remote - remote_, bytes.size()), bytes.begin());
 }
 
-void RemoteSyscalls::start(const Job& job) {
-  Tracee& thread = *job.thread;
-  const CallList& list = *job.list;
-  BatchContext context = recovery_context(thread, inner_pid_, report_signal_);
-  context.first_call = list.remote_ + kContextBytes;
-  context.calls = list.calls_.size();
-  upload(list.remote_, std::as_bytes(std::span{&context, 1}));
-  upload(list.remote_ + kContextBytes, std::as_bytes(std::span{list.calls_}));
-  if (!list.data_.empty()) upload(list.data_remote(), list.data_);
+namespace {
 
+/// All lists of a run, which lie side by side, go over in one piece.
+struct Extent {
+  std::uint64_t start;
+  std::vector<std::byte> bytes;
+};
+
+Extent extent_of(std::span<const RemoteSyscalls::Job> jobs) {
+  std::uint64_t start = ~0ULL, end = 0;
+  for (const RemoteSyscalls::Job& job : jobs) {
+    start = std::min(start, job.list->remote());
+    end = std::max(end, job.list->used_end());
+  }
+  return {start, std::vector<std::byte>(end - start)};
+}
+
+}  // namespace
+
+void RemoteSyscalls::upload_lists(std::span<const Job> jobs) const {
+  Extent extent = extent_of(jobs);
+  for (const Job& job : jobs) {
+    const CallList& list = *job.list;
+    BatchContext context = recovery_context(*job.thread, inner_pid_, report_signal_);
+    context.first_call = list.remote_ + kContextBytes;
+    context.calls = list.calls_.size();
+    const auto put = [&](std::uint64_t at, std::span<const std::byte> bytes) {
+      std::ranges::copy(bytes,
+                        extent.bytes.begin() + static_cast<std::ptrdiff_t>(at - extent.start));
+    };
+    put(list.remote_, std::as_bytes(std::span{&context, 1}));
+    put(list.remote_ + kContextBytes, std::as_bytes(std::span{list.calls_}));
+    put(list.data_remote(), list.data_);
+  }
+  upload(extent.start, extent.bytes);
+}
+
+void RemoteSyscalls::download_lists(std::span<const Job> jobs) const {
+  Extent extent = extent_of(jobs);
+  download(extent.start, extent.bytes);
+  for (const Job& job : jobs) {
+    CallList& list = *job.list;
+    const auto take = [&](std::uint64_t at, std::span<std::byte> bytes) {
+      std::ranges::copy(std::span{extent.bytes}.subspan(at - extent.start, bytes.size()),
+                        bytes.begin());
+    };
+    take(list.remote_ + kContextBytes, std::as_writable_bytes(std::span{list.calls_}));
+    take(list.data_remote(), list.data_);
+  }
+}
+
+void RemoteSyscalls::start(const Job& job) const {
+  Tracee& thread = *job.thread;
   sys::Registers registers = thread.registers();
   registers.rip = remote_;
   if (job.make_room_for_tiles)
     registers.rip += static_cast<std::uint64_t>(icecore_batch_tiles - icecore_batch_begin);
-  registers.r12 = list.remote_;
+  registers.r12 = job.list->remote_;
   registers.rax = 0;
   registers.orig_rax = ~0ULL;
   thread.disturb(registers, ~only(report_signal_));
   if (!sys::resume(thread.tid())) throw_gone(thread);
 }
 
-void RemoteSyscalls::finish(const Job& job) {
-  CallList& list = *job.list;
-  wait_for_report(*job.thread, inner_pid_, report_signal_);
-  download(list.remote_ + kContextBytes, std::as_writable_bytes(std::span{list.calls_}));
-  if (!list.data_.empty()) download(list.data_remote(), list.data_);
-}
-
 void RemoteSyscalls::run(std::span<const Job> jobs) {
+  upload_lists(jobs);
   for (const Job& job : jobs) start(job);
-  for (const Job& job : jobs) finish(job);
+  for (const Job& job : jobs) wait_for_report(*job.thread, inner_pid_, report_signal_);
+  download_lists(jobs);
   for (const Job& job : jobs) job.list->throw_first_failure();
 }
 

@@ -59,6 +59,10 @@ class CallList {
   bool empty() const noexcept { return calls_.empty(); }
   void clear() noexcept;
 
+  /// What it takes in the tracee: [remote, used_end).
+  std::uint64_t remote() const noexcept { return remote_; }
+  std::uint64_t used_end() const noexcept { return data_remote() + data_.size(); }
+
   // After the run:
   std::int64_t result(std::size_t call) const { return calls_[call].result; }
   std::span<const std::byte> bytes(std::uint64_t remote, std::size_t size_bytes) const;
@@ -131,8 +135,9 @@ class RemoteSyscalls {
  private:
   void upload(std::uint64_t remote, std::span<const std::byte> bytes) const;
   void download(std::uint64_t remote, std::span<std::byte> bytes) const;
-  void start(const Job& job);
-  void finish(const Job& job);
+  void upload_lists(std::span<const Job> jobs) const;
+  void download_lists(std::span<const Job> jobs) const;
+  void start(const Job& job) const;
 
   Tracee* injected_into_ = nullptr;
   Foothold* foothold_ = nullptr;

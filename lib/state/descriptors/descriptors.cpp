@@ -19,6 +19,9 @@
 namespace icecore {
 namespace {
 
+constexpr std::size_t kSentAtOnce = 24;  // see DescriptorPlan::send
+static_assert(kSentAtOnce <= sys::kMaxSentDescriptors);
+
 /// The first that matches is the room of a description.
 constexpr std::array kRooms{&regular_file_room, &directory_room, &device_room,
                             &pipe_room,         &eventfd_room,   &external_room};
@@ -235,8 +238,8 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
 }
 
 void receive_descriptors(int socket, std::size_t total, CallStream& calls) {
-  for (std::size_t sent = 0; sent < total; sent += sys::kMaxSentDescriptors) {
-    const std::size_t count = std::min(sys::kMaxSentDescriptors, total - sent);
+  for (std::size_t sent = 0; sent < total; sent += kSentAtOnce) {
+    const std::size_t count = std::min(kSentAtOnce, total - sent);
     const std::size_t control_bytes = CMSG_SPACE(count * sizeof(int));
     CallList& list = calls.room(1, control_bytes + 256);
     ::iovec part{};
@@ -253,34 +256,46 @@ void receive_descriptors(int socket, std::size_t total, CallStream& calls) {
 }
 
 DescriptorPlan::DescriptorPlan(const state::DescriptorsT& image,
-                               const std::vector<sys::Fd>& descriptions,
-                               const std::vector<const sys::Fd*>& files)
-    : image_(image), file_slots_(files.size(), -1), description_slots_(descriptions.size(), -1) {
+                               const std::vector<sys::Fd>& descriptions, std::size_t files)
+    : image_(image), file_slots_(files, -1), description_slots_(descriptions.size(), -1) {
   const std::vector<int> lowest = lowest_numbers(image);
   const auto open = static_cast<std::size_t>(
       std::ranges::count_if(descriptions, [](const sys::Fd& fd) { return bool{fd}; }));
-  to_send_.assign(open + files.size(), -1);
-  const auto slots = static_cast<int>(to_send_.size());
+  arrivals_.resize(open + files);
+  const auto slots = static_cast<int>(arrivals_.size());
 
   for (std::size_t i = 0; i < descriptions.size(); ++i)
     if (descriptions[i] && lowest[i] < slots) {
       description_slots_[i] = lowest[i];
-      to_send_[static_cast<std::size_t>(lowest[i])] = descriptions[i].get();
+      arrivals_[static_cast<std::size_t>(lowest[i])].index = static_cast<int>(i);
     }
-  auto free = to_send_.begin();
-  const auto take_free = [&](const sys::Fd& fd) {
-    free = std::find(free, to_send_.end(), -1);
-    ICECORE_CHECK(free != to_send_.end());
-    *free = fd.get();
-    return static_cast<int>(free - to_send_.begin());
+  auto free = arrivals_.begin();
+  const auto take_free = [&](bool is_file, std::size_t index) {
+    free = std::find_if(free, arrivals_.end(), [](const Arrival& a) { return a.index < 0; });
+    ICECORE_CHECK(free != arrivals_.end());
+    *free = {is_file, static_cast<int>(index)};
+    return static_cast<int>(free - arrivals_.begin());
   };
   for (std::size_t i = 0; i < descriptions.size(); ++i)
-    if (descriptions[i] && description_slots_[i] < 0)
-      description_slots_[i] = take_free(descriptions[i]);
-  for (std::size_t i = 0; i < files.size(); ++i) file_slots_[i] = take_free(*files[i]);
+    if (descriptions[i] && description_slots_[i] < 0) description_slots_[i] = take_free(false, i);
+  for (std::size_t i = 0; i < files; ++i) file_slots_[i] = take_free(true, i);
 
   const int highest = image.descriptors.empty() ? -1 : image.descriptors.back().number();
   socket_slot_ = std::max(slots, highest + 1);
+}
+
+void DescriptorPlan::send(const sys::Fd& socket, const std::vector<sys::Fd>& descriptions,
+                          const std::function<sys::Fd(std::size_t)>& open) const {
+  for (std::size_t sent = 0; sent < arrivals_.size(); sent += kSentAtOnce) {
+    std::vector<sys::Fd> opened;
+    std::vector<int> numbers;
+    for (std::size_t i = sent; i < std::min(sent + kSentAtOnce, arrivals_.size()); ++i) {
+      const auto index = static_cast<std::size_t>(arrivals_[i].index);
+      if (arrivals_[i].is_file) opened.push_back(open(index));
+      numbers.push_back(arrivals_[i].is_file ? opened.back().get() : descriptions[index].get());
+    }
+    sys::send_descriptors(socket, numbers);
+  }
 }
 
 void DescriptorPlan::receive(int socket, CallStream& calls) const {
@@ -289,7 +304,7 @@ void DescriptorPlan::receive(int socket, CallStream& calls) const {
     calls.call("move a descriptor", SYS_dup2, {static_cast<std::uint64_t>(socket), at});
   if (socket_slot_ > 0) calls.call("close descriptors", SYS_close_range, {0, at - 1, 0});
   calls.call("close descriptors", SYS_close_range, {at + 1, ~0U, 0});
-  receive_descriptors(socket_slot_, to_send_.size(), calls);
+  receive_descriptors(socket_slot_, arrivals_.size(), calls);
 }
 
 void DescriptorPlan::place(CallStream& calls) const {
@@ -305,7 +320,7 @@ void DescriptorPlan::place(CallStream& calls) const {
                  {unsigned_of(description_slots_[i]), unsigned_of(lowest[i])});
     in_use.insert(lowest[i]);
   }
-  for (int slot = 0; slot < static_cast<int>(to_send_.size()); ++slot)
+  for (int slot = 0; slot < static_cast<int>(arrivals_.size()); ++slot)
     if (!in_use.contains(slot)) calls.call("close a descriptor", SYS_close, {unsigned_of(slot)});
 
   for (const state::Descriptor& descriptor : image_.descriptors) {

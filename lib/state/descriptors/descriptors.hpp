@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -35,12 +36,15 @@ void receive_descriptors(int socket, std::size_t count, CallStream& calls);
 /// files that are only needed for mapping, take the slots that are left, and go on from there.
 class DescriptorPlan {
  public:
-  /// `descriptions`: from rebuild_descriptions.  `files`: further descriptors to pass.
+  /// `descriptions`: from rebuild_descriptions.  `files`: how many further descriptors to pass.
   DescriptorPlan(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
-                 const std::vector<const sys::Fd*>& files);
+                 std::size_t files);
 
-  /// What to pass, in order.
-  const std::vector<int>& to_send() const noexcept { return to_send_; }
+  /// Passes everything.  `open` gives the further descriptors, which are open only as long as it
+  /// takes to pass them: a table of descriptors that grows in a program with threads waits for all
+  /// CPUs to notice (synchronize_rcu), milliseconds each time.
+  void send(const sys::Fd& socket, const std::vector<sys::Fd>& descriptions,
+            const std::function<sys::Fd(std::size_t)>& open) const;
 
   /// The slot of further descriptor `index`.
   int slot_of_file(std::size_t index) const { return file_slots_[index]; }
@@ -55,8 +59,14 @@ class DescriptorPlan {
   void place(CallStream& calls) const;
 
  private:
+  /// What arrives in a slot: a description, or a further descriptor.
+  struct Arrival {
+    bool is_file = false;
+    int index = -1;
+  };
+
   const state::DescriptorsT& image_;
-  std::vector<int> to_send_;
+  std::vector<Arrival> arrivals_;
   std::vector<int> file_slots_;
   std::vector<int> description_slots_;  // -1: stays closed
   int socket_slot_ = 0;
