@@ -102,7 +102,8 @@ Restored tell_with_ids(const ImageReader& image, const RestoreOptions& options) 
 
 RestoredProcess restore(const Image& image, const RestoreOptions& options) {
   auto [running, report] = tell_with_ids(image.data().reader, options);
-  return RestoredProcess{std::make_unique<RestoredProcess::State>(std::move(running), report)};
+  return RestoredProcess{
+      std::make_unique<RestoredProcess::State>(RestoredProcess::State{std::move(running), report})};
 }
 
 RestoredProcess::RestoredProcess(std::unique_ptr<State> state) : state_(std::move(state)) {}

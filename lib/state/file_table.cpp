@@ -69,8 +69,8 @@ std::int32_t FileTable::add(const std::string& path, const sys::FileStatus& stat
     known.contents_matter |= contents_matter;
     return at->second;
   }
-  const auto refuse = [&](const std::string& why) {
-    index_.erase(at);
+  const auto refuse = [&, entry = at](const std::string& why) {
+    index_.erase(entry);
     throw Error{Errc::unsupported, fmt::format("{}: {}", path, why)};
   };
   if (is_deleted(path)) refuse("the file has been deleted; it could not be opened again");

@@ -135,8 +135,8 @@ std::uint64_t RemoteSyscalls::data_begin() const noexcept { return remote_ + kPa
 std::uint64_t RemoteSyscalls::syscall_instruction() const noexcept {
   constexpr std::array kSyscall{std::byte{0x0f}, std::byte{0x05}};
   const auto code = loop_code();
-  return remote_ +
-         static_cast<std::uint64_t>(std::ranges::search(code, kSyscall).begin() - code.begin());
+  const auto at = std::search(code.begin(), code.end(), kSyscall.begin(), kSyscall.end());
+  return remote_ + static_cast<std::uint64_t>(at - code.begin());
 }
 
 void RemoteSyscalls::upload(std::uint64_t remote, std::span<const std::byte> bytes) const {

@@ -20,7 +20,7 @@ state::OpenUnion capture(DescriptorCapture&, const OpenDescription& open) {
   state::EventFdT event;
   event.count = std::strtoull(count->c_str(), nullptr, 16);
   event.semaphore = *semaphore == "1";
-  return opened(std::move(event));
+  return opened(event);
 }
 
 sys::Fd rebuild(DescriptorRebuild&, const state::DescriptionT& description, int) {

@@ -34,7 +34,7 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   state::PipeT pipe;
   pipe.pipe = at->second;
   pipe.write_end = is_write_end(open);
-  return opened(std::move(pipe));
+  return opened(pipe);
 }
 
 sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, int) {

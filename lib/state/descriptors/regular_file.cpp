@@ -21,7 +21,7 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   const bool readable = (open.flags & O_ACCMODE) != O_WRONLY;
   file.file = all.capture.files.add(open.link, open.status, readable);
   file.offset = sys::position(open.copy);
-  return opened(std::move(file));
+  return opened(file);
 }
 
 sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, int) {
