@@ -55,9 +55,15 @@ RestoredByTool::RestoredByTool(const std::filesystem::path& image, const Argumen
 }
 
 pid_t RestoredByTool::pid() const {
-  const std::vector<pid_t> children = children_of(tool_.pid());
-  if (children.size() != 1) throw std::runtime_error{"icecore restore has not one child"};
-  return children[0];
+  // The process may answer while the thread that made it still ends: that hands its child over to
+  // another thread, and for a moment the lists of their children have it not at all, or twice.
+  const Deadline deadline{kPatience};
+  for (;;) {
+    const std::vector<pid_t> children = children_of(tool_.pid());
+    if (children.size() == 1) return children[0];
+    if (tool_.ended(std::chrono::milliseconds{1}) || deadline.passed())
+      throw std::runtime_error{"icecore restore has not one child"};
+  }
 }
 
 }  // namespace test
