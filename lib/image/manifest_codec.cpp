@@ -18,6 +18,9 @@ constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{1} << 30;
 /// A hostile buffer may refer to one string or table from a million places; then a megabyte unpacks
 /// to a terabyte.  The writer never shares anything, so what it writes unpacks to little more than
 /// its size.  One overload for each table of state.fbs that others refer to.
+///
+/// It comes by every vector, so it is also where their alignment is checked: the verifier only
+/// looks at that of their lengths.
 class UnpackedSize {
  public:
   std::uint64_t total() const noexcept { return total_; }
@@ -28,12 +31,12 @@ class UnpackedSize {
 
   template <class T>
   void add(const flatbuffers::Vector<T>* scalars) {
-    if (scalars != nullptr) total_ += std::uint64_t{scalars->size()} * sizeof(T);
+    if (scalars != nullptr) add_elements<T>(scalars->Data(), scalars->size());
   }
 
   template <class T>
   void add(const flatbuffers::Vector<const T*>* structs) {
-    if (structs != nullptr) total_ += std::uint64_t{structs->size()} * sizeof(T);
+    if (structs != nullptr) add_elements<T>(structs->Data(), structs->size());
   }
 
   template <class T>
@@ -48,6 +51,13 @@ class UnpackedSize {
   }
 
  private:
+  template <class T>
+  void add_elements(const std::uint8_t* data, std::uint64_t count) {
+    require(reinterpret_cast<std::uintptr_t>(data) % alignof(T) == 0,
+            "its manifest has a vector that is not aligned");
+    total_ += count * sizeof(T);
+  }
+
   void add(const state::Platform* platform) {
     add(platform->kernel_release());
     add(platform->xsave_offsets());

@@ -27,6 +27,26 @@ TEST_CASE("a truncated manifest is refused", "[image][damage]") {
   }
 }
 
+// The verifier of FlatBuffers does not look at the alignment of elements.
+TEST_CASE("a manifest with a vector that is not aligned is refused", "[image][damage]") {
+  state::ManifestT manifest = sample_manifest();
+  manifest.process->threads.at(0)->affinity = {1, 0};
+  std::vector<std::byte> packed = encode_manifest(manifest);
+  const auto* const thread = state::GetManifest(packed.data())->process()->threads()->Get(0);
+  auto* const reference =
+      const_cast<std::uint8_t*>(reinterpret_cast<const flatbuffers::Table*>(thread)->GetAddressOf(
+          state::Thread::VT_AFFINITY));
+  // One word later its length is the lower half of the first element, which is 1.
+  const auto offset = flatbuffers::ReadScalar<flatbuffers::uoffset_t>(reference);
+  flatbuffers::WriteScalar(reference, offset + 4);
+  REQUIRE(thread->affinity()->size() == 1);
+
+  const auto failure = failure_of([&] { decode_manifest(packed); });
+  REQUIRE(failure);
+  CHECK(failure->code() == Errc::corrupt_image);
+  CHECK_THAT(failure->what(), Catch::Matchers::Contains("not aligned"));
+}
+
 // A buffer may refer to one string many times; then it is small, and what it unpacks to is not.
 TEST_CASE("a manifest that unpacks to far more than its size is refused", "[image][damage]") {
   flatbuffers::FlatBufferBuilder builder;
