@@ -39,8 +39,10 @@ class Blocked {
   bool returned() const { return returned_; }
   pid_t tid() const { return tid_; }
 
+  /// Once the thread has ended: its end frees memory, for which libc may even map some.
   long result() const {
     await([&] { return returned(); }, "the call never returned");
+    await([&] { return ::access(task().c_str(), F_OK) == -1; }, "the thread never ended");
     return result_;
   }
 
@@ -59,10 +61,11 @@ class Blocked {
   /// Asleep in the call: a thread that is only stopped in it, or on its way, cannot be woken yet.
   bool inside(long number) const {
     if (tid_ == 0) return false;
-    const std::string task = "/proc/self/task/" + std::to_string(tid_);
-    return read_file(task + "/syscall").starts_with(std::to_string(number) + " ") &&
-           read_file(task + "/stat").find(") S ") != std::string::npos;
+    return read_file(task() + "/syscall").starts_with(std::to_string(number) + " ") &&
+           read_file(task() + "/stat").find(") S ") != std::string::npos;
   }
+
+  std::string task() const { return "/proc/self/task/" + std::to_string(tid_); }
 
   std::atomic<pid_t> tid_ = 0;
   std::atomic<bool> returned_ = false;
