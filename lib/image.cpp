@@ -303,7 +303,7 @@ Image Image::open(const std::filesystem::path& path) {
   try {
     ImageReader reader{file.bytes()};
     return Image{std::shared_ptr<const Data>{
-        new Data{.file = std::move(file), .reader = std::move(reader)}}};
+        new Data{.path = path, .file = std::move(file), .reader = std::move(reader)}}};
   } catch (const Error& e) {
     throw Error{e.code(), fmt::format("{}: {}", path.string(), e.what()), e.sys_errno()};
   }

@@ -2,7 +2,8 @@
 //
 // The story of a restore:
 //
-//   check → start a stub → address space → contents → attributes → threads → registers → run
+//   check → start a stub → address space → contents (now, or lazily: then a pager serves them)
+//   → attributes → threads → registers → run
 #include "icecore/restore.hpp"
 
 #include <fmt/format.h>
@@ -12,6 +13,8 @@
 #include "fault_injection.hpp"
 #include "image/image_data.hpp"
 #include "memory/page_store.hpp"
+#include "memory/prefetch.hpp"
+#include "pager/pager_process.hpp"
 #include "state/rebuild.hpp"
 #include "stopwatch.hpp"
 #include "sys/process.hpp"
@@ -19,14 +22,19 @@
 
 namespace icecore {
 
-struct RestoredProcess::State {
-  ProcessRebuild::Running running;
-  RestoreReport report;
-};
-
 namespace {
 
-using Restored = std::pair<ProcessRebuild::Running, RestoreReport>;
+struct Restored {
+  ProcessRebuild::Running running;
+  RestoreReport report;
+  std::optional<pager::PagerProcess> pager;
+};
+
+}  // namespace
+
+struct RestoredProcess::State : Restored {};
+
+namespace {
 
 void throw_if_incompatible(const ImageReader& image, const RestoreOptions& options) {
   std::vector<std::string> reasons;
@@ -44,13 +52,56 @@ void stop_if_asked(const RestoreOptions& options) {
   if (options.stop.stop_requested()) throw Error{Errc::cancelled, "restore: cancelled"};
 }
 
-Restored tell(const ImageReader& image, const RestoreOptions& options, bool in_namespace) {
+/// Less than this is filled before a pager would have started.
+constexpr std::uint64_t kWorthAPager = 1024;
+
+bool is_lazy(const ImageReader& image, const RestoreOptions& options) {
+  if (options.loading == Loading::eager) return false;
+  std::uint64_t pages = 0;
+  for (const StoredRange& range : lazy_ranges(*image.manifest().process, image.page_map().runs))
+    pages += range.pages;
+  return pages >= (options.loading == Loading::lazy ? 1 : kWorthAPager);
+}
+
+/// Puts what the process touched first last time into its place, and tells the pager what else
+/// there is.
+pager::Orders prepare_memory(const Image::Data& image, const RestoreOptions& options,
+                             ProcessRebuild::Lazy& memory, RestoreReport& report) {
+  pager::Orders orders;
+  const auto path = WorkingSet::path_for(std::filesystem::absolute(image.path));
+  bool has_working_set = false;
+  try {
+    if (const auto set = WorkingSet::open(path, image.reader)) {
+      report.prefetched_bytes = prefetch(*set, memory.missing, memory.faults) * kPageSize;
+      has_working_set = true;
+    }
+  } catch (const Error& error) {
+    report.warnings.push_back(fmt::format("{}: not used: {}", path.string(), error.what()));
+  }
+  orders.ranges = memory.missing.ranges();
+  orders.filling = static_cast<pager::Filling>(options.fill);
+  orders.record =
+      options.record == Record::yes || (options.record == Record::automatic && !has_working_set);
+  orders.record_for = options.record_for;
+  orders.working_set = path;
+  report.recording = orders.record;
+  report.missing_bytes = memory.missing.pages() * kPageSize;
+  return orders;
+}
+
+Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_namespace) {
   Stopwatch watch;
   RestoreReport report;
+  const ImageReader& image = data.reader;
   const state::ProcessT& process = *image.manifest().process;
   throw_if_incompatible(image, options);
   report.check = watch.lap();
   fault_point("restore: checked");
+
+  // It opens the image while we build.
+  report.lazy = is_lazy(image, options);
+  std::optional<pager::PagerProcess> pager;
+  if (report.lazy) pager.emplace(data.file);
 
   // From here to let_run() every exception, and our own death, kills what has been built.
   ProcessRebuild rebuild{process, options, in_namespace};
@@ -63,12 +114,20 @@ Restored tell(const ImageReader& image, const RestoreOptions& options, bool in_n
   stop_if_asked(options);
 
   const PageStore pages{image};
-  report.filled_bytes = rebuild.fill_memory(pages, options.progress, options.stop);
+  report.filled_bytes = rebuild.fill_memory(pages, report.lazy, options.progress, options.stop);
+  if (report.lazy) {
+    ProcessRebuild::Lazy memory = rebuild.make_lazy(pages);
+    pager::Orders orders = prepare_memory(data, options, memory, report);
+    report.filled_bytes += report.prefetched_bytes;
+    orders.pid = rebuild.pid();
+    orders.in_namespace = in_namespace;
+    pager->serve(orders, memory.faults, rebuild.process());
+  }
   report.fill = watch.lap();
   fault_point("restore: filled");
   stop_if_asked(options);
 
-  // Memory is complete: the threads register addresses in it.
+  // Memory is complete, or comes when it is touched: the threads register addresses in it.
   rebuild.set_attributes();
   rebuild.make_threads();
   report.build += watch.lap();
@@ -78,17 +137,18 @@ Restored tell(const ImageReader& image, const RestoreOptions& options, bool in_n
   rebuild.set_registers();
   fault_point("restore: ready");
   ProcessRebuild::Running running = rebuild.let_run();
+  if (pager) pager->release();
   report.thaw = watch.lap();
   report.total = watch.elapsed();
   report.in_namespace = in_namespace;
-  return {std::move(running), report};
+  return Restored{std::move(running), std::move(report), std::move(pager)};
 }
 
 /// On the wanted ids; or, when that is left to us and they are taken, in a namespace of its own.
-Restored tell_with_ids(const ImageReader& image, const RestoreOptions& options) {
+Restored tell_with_ids(const Image::Data& image, const RestoreOptions& options) {
   const bool automatic = options.pids == Pids::automatic;
   const bool in_namespace = options.pids == Pids::in_namespace ||
-                            (automatic && !ids_in_use(*image.manifest().process).empty());
+                            (automatic && !ids_in_use(*image.reader.manifest().process).empty());
   try {
     return on_tracer_thread([&] { return tell(image, options, in_namespace); });
   } catch (const Error& error) {
@@ -101,9 +161,8 @@ Restored tell_with_ids(const ImageReader& image, const RestoreOptions& options) 
 }  // namespace
 
 RestoredProcess restore(const Image& image, const RestoreOptions& options) {
-  auto [running, report] = tell_with_ids(image.data().reader, options);
-  return RestoredProcess{
-      std::make_unique<RestoredProcess::State>(RestoredProcess::State{std::move(running), report})};
+  return RestoredProcess{std::make_unique<RestoredProcess::State>(
+      RestoredProcess::State{tell_with_ids(image.data(), options)})};
 }
 
 RestoredProcess::RestoredProcess(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -119,6 +178,46 @@ int RestoredProcess::wait() {
   const int status = sys::wait_child(state_->running.pid);
   if (state_->running.init != 0) sys::wait_child(state_->running.init);
   return status;
+}
+
+namespace {
+
+/// The upper end of the bucket in which the fault lies that `part` of all were quicker than.
+std::chrono::nanoseconds percentile(const pager::Head& head, double part) {
+  std::uint64_t total = 0;
+  for (const auto& bucket : head.latency) total += bucket;
+  auto left = static_cast<std::int64_t>(static_cast<double>(total) * part);
+  for (std::size_t i = 0; i < head.latency.size(); ++i)
+    if ((left -= static_cast<std::int64_t>(head.latency[i].load())) < 0)
+      return std::chrono::nanoseconds{std::int64_t{1} << i};
+  return {};
+}
+
+}  // namespace
+
+PagerStatistics RestoredProcess::pager_statistics() const noexcept {
+  if (!state_->pager) return {.complete = true};
+  const pager::Head& head = state_->pager->head();
+  return {
+      .faults = head.faults,
+      .zero_faults = head.zero_faults,
+      .fault_bytes = head.fault_pages * kPageSize,
+      .background_bytes = head.fill_pages * kPageSize,
+      .missing_bytes = head.missing_pages * kPageSize,
+      .lost_bytes = head.poisoned_pages * kPageSize,
+      .restarts = head.restarts,
+      .fault_p50 = percentile(head, 0.5),
+      .fault_p99 = percentile(head, 0.99),
+      .complete = head.complete != 0,
+  };
+}
+
+bool RestoredProcess::wait_filled(std::optional<std::chrono::milliseconds> patience) const {
+  return !state_->pager || state_->pager->wait_filled(patience);
+}
+
+std::optional<std::string> RestoredProcess::pager_message() const {
+  return state_->pager ? state_->pager->message() : std::nullopt;
 }
 
 void RestoredProcess::signal(int number) const { sys::send_signal(state_->running.pidfd, number); }

@@ -15,6 +15,7 @@
 #include "memory/page_encoder.hpp"
 #include "memory/page_reader.hpp"
 #include "memory/page_selection.hpp"
+#include "pager/pager_process.hpp"
 #include "preflight.hpp"
 #include "state/attributes.hpp"
 #include "state/process.hpp"
@@ -42,8 +43,9 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   Stopwatch watch;
   SnapshotReport report;
   preflight(pid);
-  const SleepObserver sleeps{pid};  // a freeze wakes every thread: look before
-  ImageWriter image{path};          // cannot be written?  Then the target is not even touched
+  pager::await_filled(pid, options.stop);  // if it was restored a moment ago
+  const SleepObserver sleeps{pid};         // a freeze wakes every thread: look before
+  ImageWriter image{path};  // cannot be written?  Then the target is not even touched
   PageEncoder encoder{image, options.encoding, options.zstd_level};
   fault_point("snapshot: before the freeze");
   watch.lap();

@@ -5,6 +5,8 @@
 #include <icecore/restore.hpp>
 #include <signal.h>
 
+#include <chrono>
+#include <map>
 #include <optional>
 
 #include "command.hpp"
@@ -27,8 +29,27 @@ class Restore final : public Invocation {
     app.add_option("--pid-file", pid_file_, "Also write the process id to a file")
         ->option_text("FILE")
         ->needs(detach);
-    app.add_flag("--eager", eager_,
-                 "Read all memory before the process runs, as this version always does");
+    CLI::Option* eager = app.add_flag("--eager", eager_, "Read all memory before the process runs");
+    app.add_flag("--lazy", lazy_, "Load memory when it is touched, however little it is")
+        ->excludes(eager);
+    app.add_option("--fill", fill_,
+                   "When memory comes that nobody has touched: idle (when faults are quiet), now, "
+                   "never")
+        ->option_text("idle|now|never")
+        ->transform(CLI::CheckedTransformer(
+            std::map<std::string, Fill>{
+                {"idle", Fill::idle}, {"now", Fill::now}, {"never", Fill::never}},
+            CLI::ignore_case))
+        ->excludes(eager);
+    CLI::Option* record =
+        app.add_flag("--record", record_,
+                     "Add what the process touches to IMAGE.ws; by default when there is none yet")
+            ->excludes(eager);
+    app.add_flag("--no-record", no_record_, "Do not record")->excludes(record);
+    app.add_option("--record-for", record_for_, "How long to record (default 10)")
+        ->option_text("SECONDS")
+        ->check(CLI::Range(0.0, 1e6))
+        ->excludes(eager);
     add_json_option(app);
   }
 
@@ -70,9 +91,18 @@ class Restore final : public Invocation {
     const StopOnSignal stop{stop_signal};
     ProgressLine progress;
     RestoreOptions options = choices_.options();
+    if (eager_) options.loading = Loading::eager;
+    if (lazy_) options.loading = Loading::lazy;
+    options.fill = fill_;
+    if (record_) options.record = Record::yes;
+    if (no_record_) options.record = Record::no;
+    options.record_for = std::chrono::milliseconds{static_cast<std::int64_t>(record_for_ * 1000)};
     options.progress = progress.callback();
     options.stop = stop.token();
-    return restore(Image::open(image_), options);
+    RestoredProcess process = restore(Image::open(image_), options);
+    for (const std::string& warning : process.report().warnings)
+      fmt::print(stderr, "icecore: warning: {}\n", warning);
+    return process;
   }
 
   static void end(RestoredProcess& process) {
@@ -86,7 +116,11 @@ class Restore final : public Invocation {
     object.add("image", image_)
         .add("pid", process.pid())
         .add("in_namespace", report.in_namespace)
+        .add("lazy", report.lazy)
+        .add("recording", report.recording)
         .add("filled_bytes", report.filled_bytes)
+        .add("prefetched_bytes", report.prefetched_bytes)
+        .add("missing_bytes", report.missing_bytes)
         .add("total_us", report.total)
         .add("check_us", report.check)
         .add("build_us", report.build)
@@ -101,6 +135,11 @@ class Restore final : public Invocation {
   bool detach_ = false;
   std::string pid_file_;
   bool eager_ = false;
+  bool lazy_ = false;
+  Fill fill_ = Fill::idle;
+  bool record_ = false;
+  bool no_record_ = false;
+  double record_for_ = 10;
 };
 
 }  // namespace

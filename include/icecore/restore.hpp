@@ -12,9 +12,11 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace icecore {
 
@@ -32,8 +34,35 @@ struct External {
   std::variant<Close, std::filesystem::path, int> target;
 };
 
+/// When memory is loaded.
+enum class Loading {
+  automatic,  ///< lazy, unless there is so little of it that it is there sooner than a pager
+  lazy,       ///< when it is touched
+  eager,      ///< before the process runs
+};
+
+/// When the pages come that nobody has touched.
+enum class Fill {
+  idle,   ///< in the background, when faults have been quiet for a moment
+  now,    ///< in the background, from the start
+  never,  ///< only when they are touched
+};
+
+/// Whether to keep which pages the process touches, in IMAGE.ws, for the next restore.
+enum class Record {
+  automatic,  ///< when the image has no usable working set yet
+  yes,        ///< add to what is there
+  no,
+};
+
 struct RestoreOptions {
   Pids pids = Pids::automatic;
+
+  Loading loading = Loading::automatic;
+  Fill fill = Fill::idle;
+  Record record = Record::automatic;
+  /// How long to record; nothing is filled in the background until then.
+  std::chrono::milliseconds record_for{10'000};
 
   /// By descriptor number of the restored process.
   std::map<int, External> external = {};
@@ -50,13 +79,33 @@ struct RestoreOptions {
 
 /// What a restore took, and where the time went.
 struct RestoreReport {
-  std::chrono::nanoseconds total{};  ///< from the call until the process ran
-  std::chrono::nanoseconds check{};  ///< files, machine, process ids
-  std::chrono::nanoseconds build{};  ///< process, mappings, descriptors, threads
-  std::chrono::nanoseconds fill{};   ///< pages
-  std::chrono::nanoseconds thaw{};   ///< last state of every thread, until all ran
-  std::uint64_t filled_bytes = 0;
+  std::chrono::nanoseconds total{};    ///< from the call until the process ran
+  std::chrono::nanoseconds check{};    ///< files, machine, process ids
+  std::chrono::nanoseconds build{};    ///< process, mappings, descriptors, threads
+  std::chrono::nanoseconds fill{};     ///< pages
+  std::chrono::nanoseconds thaw{};     ///< last state of every thread, until all ran
+  std::uint64_t filled_bytes = 0;      ///< before the process ran
+  std::uint64_t prefetched_bytes = 0;  ///< of these, from the working set
+  std::uint64_t missing_bytes = 0;     ///< left to be loaded when they are touched
+  bool lazy = false;
+  bool recording = false;
   bool in_namespace = false;
+  std::vector<std::string> warnings = {};  ///< why the working set could not be used
+};
+
+/// What the pager of a process has done so far.
+struct PagerStatistics {
+  std::uint64_t faults = 0;            ///< answered
+  std::uint64_t zero_faults = 0;       ///< of these, on memory that the image does not store
+  std::uint64_t fault_bytes = 0;       ///< loaded because of faults
+  std::uint64_t background_bytes = 0;  ///< loaded in the background
+  std::uint64_t missing_bytes = 0;     ///< not loaded yet, in the process and all that it forked
+  std::uint64_t lost_bytes = 0;        ///< could not be read; touching them is SIGBUS
+  std::uint64_t restarts = 0;          ///< of the pager, after it was killed
+  std::chrono::nanoseconds
+      fault_p50{};  ///< from reading a fault to having filled its page, at most
+  std::chrono::nanoseconds fault_p99{};
+  bool complete = false;  ///< nothing is missing, or nobody is left; the pager has ended
 };
 
 /// A process that runs again; a child of the calling process.
@@ -80,6 +129,16 @@ class ICECORE_EXPORT RestoredProcess {
   /// Once only.  Throws Errc::io when somebody else has reaped it.
   int wait();
 
+  /// Of a lazily restored process; all zero for any other.
+  PagerStatistics pager_statistics() const noexcept;
+
+  /// Waits until no page is missing any more (or nobody is left who could miss one).  False when
+  /// `patience` is over.  At once for a process that was filled before it ran.
+  bool wait_filled(std::optional<std::chrono::milliseconds> patience = {}) const;
+
+  /// What the pager has to say since the last call, if anything: why memory was lost.
+  std::optional<std::string> pager_message() const;
+
   /// Sends a signal.  A process that is gone is not an error.
   void signal(int number) const;
 
@@ -91,6 +150,10 @@ class ICECORE_EXPORT RestoredProcess {
 };
 
 /// Builds the process from `image` and lets it run.
+///
+/// Memory is loaded when it is touched (see Loading), by a process of its own
+/// (icecore-pager) that goes on until everything is there, whatever becomes of the caller.  The
+/// image stays open that long: renaming or deleting it does no harm, overwriting it does.
 ///
 /// Everything that can be known before is checked before anything is started; a failure leaves
 /// nothing behind.  The restored process is a child of the calling process; its end raises

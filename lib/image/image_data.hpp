@@ -3,6 +3,8 @@
 
 #include <icecore/image.hpp>
 
+#include <filesystem>
+
 #include "image/image_reader.hpp"
 #include "image/mapped_file.hpp"
 
@@ -10,6 +12,7 @@ namespace icecore {
 
 /// An opened image: its bytes, and what they say.
 struct Image::Data {
+  std::filesystem::path path;
   MappedFile file;
   ImageReader reader;  // refers to the bytes of `file`
 };

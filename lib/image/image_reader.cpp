@@ -206,6 +206,7 @@ static_assert(static_cast<int>(Encoding::raw) == 0 && static_cast<int>(Encoding:
 ImageReader::ImageReader(std::span<const std::byte> image) : image_(image) {
   const format::Header header = read_header(image);
   minor_version_ = header.minor_version;
+  identity_ = header.first_page_digest;
   check_padding(header, image);
   const auto metadata = slice(image, header.metadata_offset, header.metadata_size, "metadata");
   require(digest128(metadata) == header.metadata_digest, "the metadata differ from their digest");

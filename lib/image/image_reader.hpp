@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "image/digest.hpp"
 #include "image/page_map.hpp"
 
 namespace icecore {
@@ -31,6 +32,8 @@ class ImageReader {
 
   std::uint16_t major_version() const noexcept;
   std::uint16_t minor_version() const noexcept;
+  /// No other image has it, but an exact copy.
+  const Digest128& identity() const noexcept { return identity_; }
   const state::ManifestT& manifest() const noexcept { return *manifest_; }
   const PageMap& page_map() const noexcept { return page_map_; }
   std::span<const std::byte> bytes() const noexcept { return image_; }
@@ -38,6 +41,7 @@ class ImageReader {
  private:
   std::span<const std::byte> image_;
   std::uint16_t minor_version_ = 0;
+  Digest128 identity_;
   std::unique_ptr<const state::ManifestT> manifest_;
   PageMap page_map_;
 };

@@ -8,12 +8,13 @@
 #include <utility>
 
 #include "sys/call.hpp"
-#include "sys/fd.hpp"
 
 namespace icecore {
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : address_(std::exchange(other.address_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : fd_(std::move(other.fd_)),
+      address_(std::exchange(other.address_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile::~MappedFile() {
   if (address_ != nullptr) ::munmap(const_cast<std::byte*>(address_), size_);
@@ -21,20 +22,24 @@ MappedFile::~MappedFile() {
 
 MappedFile MappedFile::open(const std::filesystem::path& path) {
   // O_NONBLOCK: a named pipe must be refused below, not waited for.
-  const sys::Fd fd{
-      sys::checked([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); },
-                   "open {}", path.string())};
+  return of(
+      sys::Fd{sys::checked([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); },
+                           "open {}", path.string())},
+      path.string());
+}
+
+MappedFile MappedFile::of(sys::Fd fd, const std::string& name) {
   struct stat file;
-  sys::checked([&] { return ::fstat(fd.get(), &file); }, "open {}", path.string());
-  if (S_ISDIR(file.st_mode)) sys::throw_errno(EISDIR, fmt::format("open {}", path.string()));
+  sys::checked([&] { return ::fstat(fd.get(), &file); }, "open {}", name);
+  if (S_ISDIR(file.st_mode)) sys::throw_errno(EISDIR, fmt::format("open {}", name));
   if (!S_ISREG(file.st_mode))
-    throw Error{Errc::io, fmt::format("open {}: not a regular file", path.string())};
+    throw Error{Errc::io, fmt::format("open {}: not a regular file", name)};
 
   const auto size_bytes = static_cast<std::size_t>(file.st_size);
-  if (size_bytes == 0) return {nullptr, 0};
+  if (size_bytes == 0) return {std::move(fd), nullptr, 0};
   void* const address = ::mmap(nullptr, size_bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (address == MAP_FAILED) sys::throw_errno(errno, fmt::format("map {}", path.string()));
-  return {static_cast<const std::byte*>(address), size_bytes};
+  if (address == MAP_FAILED) sys::throw_errno(errno, fmt::format("map {}", name));
+  return {std::move(fd), static_cast<const std::byte*>(address), size_bytes};
 }
 
 }  // namespace icecore

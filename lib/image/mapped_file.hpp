@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <filesystem>
 #include <span>
+#include <string>
+
+#include "sys/fd.hpp"
 
 namespace icecore {
 
@@ -16,6 +19,9 @@ class MappedFile {
   /// Throws Errc::io or Errc::permission ("open /x/y: No such file or directory").
   static MappedFile open(const std::filesystem::path& path);
 
+  /// Of a file that is open; `name` is for messages.
+  static MappedFile of(sys::Fd fd, const std::string& name);
+
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile();
@@ -23,10 +29,14 @@ class MappedFile {
   /// Page-aligned; empty for an empty file.
   std::span<const std::byte> bytes() const noexcept { return {address_, size_}; }
 
- private:
-  MappedFile(const std::byte* address, std::size_t size_bytes)
-      : address_(address), size_(size_bytes) {}
+  /// Open for reading, as long as this lives.
+  const sys::Fd& fd() const noexcept { return fd_; }
 
+ private:
+  MappedFile(sys::Fd fd, const std::byte* address, std::size_t size_bytes)
+      : fd_(std::move(fd)), address_(address), size_(size_bytes) {}
+
+  sys::Fd fd_;
   const std::byte* address_;
   std::size_t size_;
 };

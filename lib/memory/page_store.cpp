@@ -7,6 +7,7 @@
 #include "image/corrupt.hpp"
 #include "image/digest.hpp"
 #include "image/format.hpp"
+#include "sys/mapping.hpp"
 
 namespace icecore {
 namespace {
@@ -36,6 +37,10 @@ std::span<const std::byte> PageStore::read(std::uint64_t first, std::uint64_t co
 std::span<const std::byte> PageStore::read_raw(std::uint64_t first, std::uint64_t count) const {
   const PageMap& map = image_.page_map();
   const auto pages = image_.bytes().subspan(map.data_offset + first * kPageSize, count * kPageSize);
+  if (!sys::try_populate(pages))
+    throw Error{Errc::io, fmt::format("stored page {} cannot be read: the image has become "
+                                      "shorter, or the disk fails",
+                                      first)};
   for (std::uint64_t i = 0; i < count; ++i)
     if (digest64(pages.subspan(i * kPageSize, kPageSize)) != map.page_digests[first + i])
       corrupt("stored page {}, of address {:#x}, differs from its digest", first + i,
@@ -67,8 +72,13 @@ void PageStore::decode(std::uint64_t first_frame, std::uint64_t last_frame,
   auto left = std::span{pages};
   for (std::uint64_t i = first_frame; i <= last_frame; ++i) {
     const Frame& frame = map.frames[i];
+    const auto stored = image_.bytes().subspan(frame.offset, frame.size_bytes);
+    if (!sys::try_populate(stored))
+      throw Error{Errc::io, fmt::format("the frame at {} cannot be read: the image has become "
+                                        "shorter, or the disk fails",
+                                        frame.offset)};
     const auto place = left.first(std::min(left.size(), format::kFrameBytes));
-    scratch.decoder_.decode(frame, image_.bytes().subspan(frame.offset, frame.size_bytes), place);
+    scratch.decoder_.decode(frame, stored, place);
     left = left.subspan(place.size());
   }
   scratch.decoded_ = std::move(pages);

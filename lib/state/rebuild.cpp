@@ -17,6 +17,7 @@
 #include "state/signals.hpp"
 #include "state/threads.hpp"
 #include "state/timeouts.hpp"
+#include "sys/call.hpp"
 #include "sys/check.hpp"
 #include "sys/procfs.hpp"
 #include "sys/spawn.hpp"
@@ -177,71 +178,137 @@ void ProcessRebuild::make_address_space() {
 
 // ---- contents -----------------------------------------------------------------------------------
 
-std::vector<FillRange> ProcessRebuild::plan_fill(
-    const std::vector<PageRun>& runs, std::vector<const state::Mapping*>& registered) const {
-  // Below this many pages of a mapping, registering it costs more than writing them.
-  constexpr std::uint64_t kWorthRegistering = 16;
-  std::vector<FillRange> ranges;
-  const auto& mappings = image_.address_space->mappings;
+namespace {
+
+/// Stored pages within one mapping.
+struct MappedPages {
+  const state::Mapping* mapping;
+  std::uint64_t pages = 0;
+  std::vector<StoredRange> ranges = {};
+};
+
+std::vector<MappedPages> pages_by_mapping(const state::ProcessT& image,
+                                          std::span<const PageRun> runs) {
+  std::vector<MappedPages> result;
+  const auto& mappings = image.address_space->mappings;
   auto mapping = mappings.begin();
   std::uint64_t first_page = 0;
-  std::size_t begin_of_mapping = 0;  // first range of the current mapping
-  std::uint64_t pages_of_mapping = 0;
-
-  const auto end_mapping = [&] {
-    if (pages_of_mapping >= kWorthRegistering && mapping->kind() == MappingKind::anonymous &&
-        !has(*mapping, MappingFlag::huge_pages)) {
-      registered.push_back(&*mapping);
-      for (std::size_t i = begin_of_mapping; i < ranges.size(); ++i)
-        ranges[i].how = FillRange::How::missing;
-    }
-    begin_of_mapping = ranges.size();
-    pages_of_mapping = 0;
-  };
-
   for (const PageRun& run : runs) {
     std::uint64_t address = run.address;
     while (address < run.end()) {
       while (mapping->end() <= address) {
-        end_mapping();
         ++mapping;
         ICECORE_CHECK(mapping != mappings.end());
       }
+      if (result.empty() || result.back().mapping != &*mapping) result.push_back({&*mapping});
       const std::uint64_t pages = (std::min(run.end(), mapping->end()) - address) / kPage;
-      if (mapping->kind() != MappingKind::vdso) {
-        const bool shared = mapping->kind() == MappingKind::shared_anonymous;
-        ranges.push_back({.first_page = first_page,
-                          .pages = pages,
-                          .address = shared ? work_.shared_objects[mapping->object()] +
-                                                  mapping->offset() + (address - mapping->start())
-                                            : address,
-                          .how = FillRange::How::write});
-        pages_of_mapping += pages;
-      }
+      result.back().ranges.push_back({address, first_page, pages});
+      result.back().pages += pages;
       first_page += pages;
       address += pages * kPage;
     }
   }
-  if (mapping != mappings.end()) end_mapping();
-  return ranges;
+  return result;
 }
 
-std::uint64_t ProcessRebuild::fill_memory(const PageStore& store, const ProgressCallback& progress,
+/// Below this many pages of a mapping, registering it costs more than writing them.
+constexpr std::uint64_t kWorthRegistering = 16;
+
+/// userfaultfd serves neither file pages nor memory that must not fault; a stack is small, grows,
+/// and is needed at once.
+bool can_be_lazy(const MappedPages& pages) {
+  const state::Mapping& mapping = *pages.mapping;
+  return mapping.kind() == MappingKind::anonymous && pages.pages >= kWorthRegistering &&
+         !has(mapping, MappingFlag::locked) && !has(mapping, MappingFlag::grows_down);
+}
+
+}  // namespace
+
+std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<const PageRun> runs) {
+  std::vector<StoredRange> lazy;
+  for (const MappedPages& pages : pages_by_mapping(image, runs))
+    if (can_be_lazy(pages)) lazy.insert(lazy.end(), pages.ranges.begin(), pages.ranges.end());
+  return lazy;
+}
+
+std::vector<FillRange> ProcessRebuild::plan_fill(
+    const PageStore& store, bool lazy, std::vector<const state::Mapping*>& registered) const {
+  std::vector<FillRange> plan;
+  for (const MappedPages& pages : pages_by_mapping(image_, store.runs())) {
+    const state::Mapping& mapping = *pages.mapping;
+    if (mapping.kind() == MappingKind::vdso || (lazy && can_be_lazy(pages))) continue;
+    const bool fast = mapping.kind() == MappingKind::anonymous &&
+                      pages.pages >= kWorthRegistering && !has(mapping, MappingFlag::huge_pages);
+    if (fast) registered.push_back(&mapping);
+    for (const StoredRange& range : pages.ranges) {
+      const bool shared = mapping.kind() == MappingKind::shared_anonymous;
+      plan.push_back({.first_page = range.first_page,
+                      .pages = range.pages,
+                      .address = shared ? work_.shared_objects[mapping.object()] +
+                                              mapping.offset() + (range.address - mapping.start())
+                                        : range.address,
+                      .how = fast ? FillRange::How::missing : FillRange::How::write});
+    }
+  }
+  return plan;
+}
+
+/// The number is that in the process, where it is still open.
+std::pair<sys::Userfaultfd, int> ProcessRebuild::make_userfaultfd(sys::Userfaultfd::Use use) {
+  // Who fills memory before the process runs needs no faults of the kernel, and so no privilege.
+  constexpr std::uint64_t kUserModeOnly = 1;
+  const bool running = use == sys::Userfaultfd::Use::events;
+  CallList& list = calls_->room(1, 0);
+  const std::size_t made =
+      list.try_call(SYS_userfaultfd, {O_CLOEXEC | O_NONBLOCK | (running ? 0 : kUserModeOnly)});
+  const std::int64_t result = calls_->run_for(made);
+  if (result == -EPERM)
+    throw Error{Errc::permission,
+                "load memory when it is touched: userfaultfd: Operation not permitted: set the "
+                "sysctl vm.unprivileged_userfaultfd to 1 or give CAP_SYS_PTRACE (access to "
+                "/dev/userfaultfd alone is not enough), or restore with --eager",
+                EPERM};
+  if (result < 0) sys::throw_errno(static_cast<int>(-result), "make a userfaultfd in the process");
+  const auto theirs = static_cast<int>(result);
+  return {sys::Userfaultfd{sys::copy_descriptor(process_->pidfd(), theirs), use}, theirs};
+}
+
+std::uint64_t ProcessRebuild::fill_memory(const PageStore& store, bool lazy,
+                                          const ProgressCallback& progress,
                                           const std::stop_token& stop) {
   std::vector<const state::Mapping*> registered;
-  const auto runs = store.runs();
-  const std::vector<FillRange> ranges = plan_fill({runs.begin(), runs.end()}, registered);
+  const std::vector<FillRange> ranges = plan_fill(store, lazy, registered);
   if (registered.empty()) return fill_pages(store, ranges, *memory_, nullptr, progress, stop);
 
-  CallList& list = calls_->room(1, 0);
-  const std::size_t made = list.call("make a userfaultfd", SYS_userfaultfd, {O_CLOEXEC});
-  const auto theirs = static_cast<int>(calls_->run_for(made));
-  const sys::Userfaultfd missing{sys::copy_descriptor(process_->pidfd(), theirs)};
+  const auto [missing, theirs] = make_userfaultfd(sys::Userfaultfd::Use::fill);
   for (const auto* mapping : registered) missing.register_missing(mapping->start(), mapping->end());
   const std::uint64_t bytes = fill_pages(store, ranges, *memory_, &missing, progress, stop);
   for (const auto* mapping : registered) missing.unregister(mapping->start(), mapping->end());
   calls_->call("close the userfaultfd", SYS_close, {number(theirs)});
   return bytes;
+}
+
+ProcessRebuild::Lazy ProcessRebuild::make_lazy(const PageStore& store) {
+  // Fresh memory must not fault to us: larger gaps between stored pages are left alone.
+  constexpr std::uint64_t kLargestGap = std::uint64_t{2} << 20;
+  auto [faults, theirs] = make_userfaultfd(sys::Userfaultfd::Use::events);
+  calls_->call("close the userfaultfd", SYS_close, {number(theirs)});
+  calls_->run();
+  MissingPages missing;
+  for (const MappedPages& pages : pages_by_mapping(image_, store.runs())) {
+    if (!can_be_lazy(pages)) continue;
+    std::uint64_t start = pages.ranges.front().address, end = start;
+    for (const StoredRange& range : pages.ranges) {
+      missing.add(range);
+      if (range.address - end >= kLargestGap) {
+        faults.register_missing(start, end);
+        start = range.address;
+      }
+      end = range.end();
+    }
+    faults.register_missing(start, end);
+  }
+  return {std::move(faults), std::move(missing)};
 }
 
 // ---- everything else ----------------------------------------------------------------------------

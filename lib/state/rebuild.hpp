@@ -11,6 +11,7 @@
 
 #include "icecore/restore.hpp"
 #include "image/state_generated.h"
+#include "memory/missing_pages.hpp"
 #include "memory/page_filler.hpp"
 #include "state/address_space.hpp"
 #include "state/descriptors/descriptors.hpp"
@@ -30,9 +31,19 @@ class ProcessRebuild {
   /// An address space with every mapping at its place, empty, and every file passed over.
   void make_address_space();
 
-  /// The contents.  Returns the number of bytes.
-  std::uint64_t fill_memory(const PageStore& store, const ProgressCallback& progress,
+  /// The contents: all of them, or those that cannot wait.  Returns the number of bytes.
+  std::uint64_t fill_memory(const PageStore& store, bool lazy, const ProgressCallback& progress,
                             const std::stop_token& stop);
+
+  /// Where the others belong; from now on whoever touches one waits until it is filled in.
+  struct Lazy {
+    sys::Userfaultfd faults;
+    MissingPages missing;
+  };
+  Lazy make_lazy(const PageStore& store);
+
+  const sys::Fd& process() const noexcept { return process_->pidfd(); }
+  pid_t pid() const noexcept { return process_->pid(); }
 
   /// Descriptors at their numbers, working directory, limits, signal actions …
   void set_attributes();
@@ -58,8 +69,9 @@ class ProcessRebuild {
   void plan_files();
   sys::Fd open_planned_file(std::size_t index) const;
   int mapped_file_slot(const state::Mapping& mapping) const;
-  std::vector<FillRange> plan_fill(const std::vector<PageRun>& runs,
+  std::vector<FillRange> plan_fill(const PageStore& store, bool lazy,
                                    std::vector<const state::Mapping*>& registered) const;
+  std::pair<sys::Userfaultfd, int> make_userfaultfd(sys::Userfaultfd::Use use);
   std::vector<pid_t> thread_ids() const;
   void rebuild_timeouts();
 
@@ -97,6 +109,9 @@ class ProcessRebuild {
 
 /// Reasons why a rebuild would fail, found without changing anything.
 void check_process(const state::ProcessT& image, const RestoreOptions& options, Refusals& refusals);
+
+/// The stored pages that can be loaded when they are touched, by address.
+std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<const PageRun> runs);
 
 /// Ids of the image that are taken here.
 std::vector<pid_t> ids_in_use(const state::ProcessT& image);

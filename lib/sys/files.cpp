@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sys/files.hpp"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -231,6 +233,106 @@ void send_descriptors(const Fd& socket, std::span<const int> numbers) {
   std::memcpy(CMSG_DATA(header), numbers.data(), numbers.size_bytes());
   checked([&] { return ::sendmsg(socket.get(), &message, MSG_NOSIGNAL); }, "pass {} descriptors",
           numbers.size());
+}
+
+std::vector<Fd> receive_descriptors(const Fd& socket) {
+  std::byte payload{};
+  ::iovec part{&payload, 1};
+  alignas(::cmsghdr) std::array<std::byte, CMSG_SPACE(kMaxSentDescriptors * sizeof(int))> control{};
+  ::msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  checked([&] { return ::recvmsg(socket.get(), &message, MSG_CMSG_CLOEXEC); },
+          "receive descriptors");
+  std::vector<Fd> received;
+  const ::cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return received;
+  std::vector<int> numbers((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+  std::memcpy(numbers.data(), CMSG_DATA(header), numbers.size() * sizeof(int));
+  for (const int number : numbers) received.emplace_back(number);
+  return received;
+}
+
+void send_text(const Fd& socket, const std::string& text) noexcept {
+  ::send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+std::optional<std::string> receive_text(const Fd& socket) {
+  std::string text(4096, '\0');
+  const auto size = checked([&] { return ::recv(socket.get(), text.data(), text.size(), 0); },
+                            "receive a message");
+  if (size == 0) return std::nullopt;
+  text.resize(static_cast<std::size_t>(size));
+  return text;
+}
+
+std::optional<std::string> try_receive_text(const Fd& socket) {
+  std::string text(4096, '\0');
+  const auto size = ::recv(socket.get(), text.data(), text.size(), MSG_DONTWAIT);
+  if (size <= 0) return std::nullopt;
+  text.resize(static_cast<std::size_t>(size));
+  return text;
+}
+
+bool wait_hang_up(const Fd& socket, std::optional<std::chrono::milliseconds> patience) {
+  ::pollfd wait{socket.get(), 0, 0};  // POLLHUP is always reported
+  const int limit = patience ? static_cast<int>(patience->count()) : -1;
+  return checked([&] { return ::poll(&wait, 1, limit); }, "wait for a process") > 0;
+}
+
+namespace {
+
+struct AbstractAddress {
+  ::sockaddr_un address{};
+  ::socklen_t size;
+  explicit AbstractAddress(const std::string& name) {
+    address.sun_family = AF_UNIX;
+    const std::size_t length = std::min(name.size(), sizeof address.sun_path - 1);
+    std::memcpy(address.sun_path + 1, name.data(), length);
+    size = static_cast<::socklen_t>(offsetof(::sockaddr_un, sun_path) + 1 + length);
+  }
+  const ::sockaddr* get() const { return reinterpret_cast<const ::sockaddr*>(&address); }
+};
+
+Fd make_stream_socket() {
+  return Fd{
+      checked([] { return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); }, "make a socket")};
+}
+
+}  // namespace
+
+Fd try_listen(const std::string& name) {
+  Fd socket = make_stream_socket();
+  const AbstractAddress address{name};
+  if (::bind(socket.get(), address.get(), address.size) != 0 || ::listen(socket.get(), 8) != 0)
+    return {};
+  return socket;
+}
+
+Fd try_connect(const std::string& name) {
+  Fd socket = make_stream_socket();
+  const AbstractAddress address{name};
+  if (::connect(socket.get(), address.get(), address.size) != 0) return {};
+  ::ucred peer{};
+  ::socklen_t size = sizeof peer;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
+      (peer.uid != ::geteuid() && peer.uid != 0))
+    return {};
+  return socket;
+}
+
+void accept_and_keep(const Fd& listener) noexcept {
+  ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
+}
+
+std::filesystem::path own_file() {
+  ::Dl_info info{};
+  if (::dladdr(reinterpret_cast<const void*>(&own_file), &info) == 0 || info.dli_fname == nullptr)
+    return {};
+  std::error_code ignored;
+  return std::filesystem::weakly_canonical(info.dli_fname, ignored);
 }
 
 }  // namespace icecore::sys

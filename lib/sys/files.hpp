@@ -13,8 +13,10 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
@@ -114,5 +116,27 @@ SocketPair make_socket_pair();
 /// Sends one message of one byte with descriptors, at most kMaxSentDescriptors.
 constexpr std::size_t kMaxSentDescriptors = 253;  // SCM_MAX_FD
 void send_descriptors(const Fd& socket, std::span<const int> numbers);
+
+/// Receives such a message; empty when the other side is gone.
+std::vector<Fd> receive_descriptors(const Fd& socket);
+
+/// Messages of text.  Sending to nobody is not an error.
+void send_text(const Fd& socket, const std::string& text) noexcept;
+/// Waits for one; nothing when the other side is gone.
+std::optional<std::string> receive_text(const Fd& socket);
+/// What is there, if anything.
+std::optional<std::string> try_receive_text(const Fd& socket);
+/// Waits until the other side is gone, whatever it says before; false when `patience` is over.
+bool wait_hang_up(const Fd& socket, std::optional<std::chrono::milliseconds> patience);
+
+/// Sockets by a name that goes with whoever listens (the abstract namespace of unix(7)).  Without
+/// descriptor when the name is taken, or when nobody of our own user listens there.
+Fd try_listen(const std::string& name);
+Fd try_connect(const std::string& name);
+/// Takes a connection, which stays until we end.
+void accept_and_keep(const Fd& listener) noexcept;
+
+/// The file that this code was loaded from: the shared library, or the program it is linked into.
+std::filesystem::path own_file();
 
 }  // namespace icecore::sys

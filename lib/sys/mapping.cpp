@@ -28,4 +28,13 @@ Mapping::~Mapping() {
   if (address_ != nullptr) ::munmap(address_, size_);
 }
 
+bool try_populate(std::span<const std::byte> pages) noexcept {
+  constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ
+  constexpr std::uintptr_t kPage = 4096;
+  const auto start = reinterpret_cast<std::uintptr_t>(pages.data()) / kPage * kPage;
+  const auto end = reinterpret_cast<std::uintptr_t>(pages.data() + pages.size());
+  return ::madvise(reinterpret_cast<void*>(start), end - start, kPopulateRead) == 0 ||
+         errno == EINVAL;  // an older kernel, or not a mapping of a file (the fuzzer's)
+}
+
 }  // namespace icecore::sys

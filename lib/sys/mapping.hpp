@@ -39,4 +39,9 @@ class Mapping {
   std::size_t size_ = 0;
 };
 
+/// Reads pages of a mapped file into memory.  False when they cannot be read: the file has become
+/// shorter, or the disk fails.  Touching such pages would be SIGBUS.  (MADV_POPULATE_READ, Linux
+/// 5.14.)
+bool try_populate(std::span<const std::byte> pages) noexcept;
+
 }  // namespace icecore::sys

@@ -7,6 +7,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -129,6 +130,39 @@ void make_children_in_own_namespace() {
   const Fd own{checked([] { return ::open("/proc/thread-self/ns/pid", O_RDONLY | O_CLOEXEC); },
                        "open our pid namespace")};
   checked([&] { return ::setns(own.get(), CLONE_NEWPID); }, "return to our pid namespace");
+}
+
+pid_t spawn_program(const std::string& path, const char* name, std::span<const int> passed) {
+  ::posix_spawn_file_actions_t actions;
+  ::posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawnattr_init(&attributes);
+  for (const int stream : {0, 1, 2})
+    ::posix_spawn_file_actions_addopen(&actions, stream, "/dev/null", O_RDWR, 0);
+  // Out of the way first: the numbers wanted may be any of these.
+  constexpr int kAside = 100;
+  const auto count = static_cast<int>(passed.size());
+  for (int i = 0; i < count; ++i)
+    ::posix_spawn_file_actions_adddup2(&actions, passed[static_cast<std::size_t>(i)], kAside + i);
+  for (int i = 0; i < count; ++i) ::posix_spawn_file_actions_adddup2(&actions, kAside + i, 3 + i);
+  ::posix_spawn_file_actions_addclosefrom_np(&actions, 3 + count);
+  sigset_t none;
+  sigemptyset(&none);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+  char* const arguments[] = {const_cast<char*>(name), nullptr};
+  pid_t pid = 0;
+  const int err = ::posix_spawn(&pid, path.c_str(), &actions, &attributes, arguments, ::environ);
+  ::posix_spawnattr_destroy(&attributes);
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (err != 0) throw_errno(err, fmt::format("start {}", path));
+  return pid;
+}
+
+pid_t fork_with_one_table() {
+  return static_cast<pid_t>(checked(
+      [] { return ::syscall(SYS_clone, CLONE_FILES | SIGCHLD, nullptr, nullptr, nullptr, 0); },
+      "make a process"));
 }
 
 }  // namespace icecore::sys

@@ -13,7 +13,9 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <span>
+#include <string>
 
 #include "sys/fd.hpp"
 
@@ -42,5 +44,14 @@ void make_children_in_namespace_of(const Fd& pidfd);
 
 /// Ends that.  A thread cannot make threads while its children would live elsewhere.
 void make_children_in_own_namespace();
+
+/// Starts a program that is none of our business but for what we pass: `passed` become its
+/// descriptors 3, 4 …, its standard streams are /dev/null, it has no other descriptors, no
+/// arguments, and no signal blocked.  (posix_spawn(3): safe in a process with threads.)
+pid_t spawn_program(const std::string& path, const char* name, std::span<const int> passed);
+
+/// fork(2) of a process without threads, but that both go on with one table of descriptors.
+/// Returns as fork does.
+pid_t fork_with_one_table();
 
 }  // namespace icecore::sys

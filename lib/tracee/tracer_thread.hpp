@@ -29,7 +29,7 @@ auto on_tracer_thread(Work work) -> decltype(work()) {
         if constexpr (std::is_void_v<Result>)
           work();
         else
-          result = work();
+          result.emplace(work());
       } catch (...) {
         failure = std::current_exception();
       }

@@ -20,9 +20,12 @@ MAY_INCLUDE = {
     "lib/image/": ["image/", "sys/mapping.hpp", "sys/fd.hpp", "sys/call.hpp", "sys/check.hpp"],
     "lib/memory/": ["sys/", "image/", "memory/"],
     "lib/state/": ["sys/", "tracee/", "image/", "memory/", "state/"],  # and see breaks_state_rule()
+    "lib/pager/": ["sys/", "image/", "memory/", "pager/"],
     "lib/compat/": ["sys/", "image/", "compat/"],
     # The stories and what stands beside them put everything together.
-    "lib/": ["sys/", "tracee/", "image/", "memory/", "state/", "compat/"],
+    "lib/": ["sys/", "tracee/", "image/", "memory/", "state/", "pager/", "compat/"],
+    # The program that the pager is: nothing but its main function.
+    "pager/": ["pager/"],
     # What is outside the library sees its public headers and its own folder.
     "include/": [],
     "tools/": [],
@@ -55,7 +58,7 @@ class Tree:
 
     def files(self):
         """Paths of all sources, relative to the root."""
-        for top in ("include", "lib", "tools", "bench", "tests/targets"):
+        for top in ("include", "lib", "pager", "tools", "bench", "tests/targets"):
             for path in sorted((self.root / top).rglob("*")):
                 if path.suffix in (".cpp", ".hpp", ".h", ".c"):
                     yield path.relative_to(self.root).as_posix()

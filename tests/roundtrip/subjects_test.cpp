@@ -77,6 +77,8 @@ const std::vector<Subject>& subjects() {
       {.name = "session_leader"},
       {.name = "large_memory", .arguments = {"64"}},
       {.name = "many_mappings", .arguments = {"1000"}},
+      // it moves and replaces its mappings
+      {.name = "memory_model", .changing = {"mapping"}},
   };
   return all;
 }
@@ -153,7 +155,32 @@ void comes_back(const Subject& subject, icecore::Encoding encoding) {
   Trip trip{subject};
   const ProcView before = trip.snapshot_and_kill(trip.target().pid(), encoding);
   trip.target().process().await_end();
-  Restored restored{trip.image()};
+  Restored restored{trip.image(), {.loading = icecore::Loading::eager}};
+  trip.expect_same_view(before, restored.pid());
+  trip.expect_same(restored);
+}
+
+/// First with most pages missing all the time, and snapshotted like that; then until all are there.
+void comes_back_lazily(const Subject& subject, icecore::Encoding encoding) {
+  Trip trip{subject};
+  trip.snapshot_and_kill(trip.target().pid(), encoding);
+  trip.target().process().await_end();
+  ProcView before;
+  {
+    Restored restored{trip.image(),
+                      {.loading = icecore::Loading::lazy, .fill = icecore::Fill::never}};
+    trip.expect_same(restored);
+    icecore::snapshot(restored.pid(), trip.image(), {.fsync = false});  // loads what is missing
+    trip.expect_same(restored);
+    before = trip.snapshot_and_kill(restored.pid(), encoding);
+    restored.await_end();
+  }
+  Restored restored{trip.image(),
+                    {.loading = icecore::Loading::lazy,
+                     .fill = icecore::Fill::now,
+                     .record = icecore::Record::no}};
+  CHECK(restored.process().wait_filled(kPatience));
+  if (restored.process().report().lazy) CHECK(restored.process().pager_statistics().complete);
   trip.expect_same_view(before, restored.pid());
   trip.expect_same(restored);
 }
@@ -164,7 +191,7 @@ void comes_back_three_times(const Subject& subject) {
   trip.target().process().await_end();
   for (int round = 1; round <= 3; ++round) {
     INFO("round " << round);
-    Restored restored{trip.image()};
+    Restored restored{trip.image(), {.loading = icecore::Loading::eager}};
     trip.expect_same_view(before, restored.pid());
     trip.expect_same(restored);
     if (round < 3) {
@@ -208,6 +235,8 @@ const Mode kModes[] = {
     {"runs on", runs_on},
     {"raw", [](const Subject& subject) { comes_back(subject, icecore::Encoding::raw); }},
     {"zstd", [](const Subject& subject) { comes_back(subject, icecore::Encoding::zstd); }},
+    {"lazy raw", [](const Subject& s) { comes_back_lazily(s, icecore::Encoding::raw); }},
+    {"lazy zstd", [](const Subject& s) { comes_back_lazily(s, icecore::Encoding::zstd); }},
     {"three rounds", comes_back_three_times},
     {"tool", comes_back_by_the_tool},
     {"beside the original", comes_back_beside_the_original, true},

@@ -31,10 +31,11 @@ int main() {
 
   return serve([&] {
     for (std::size_t index = 0; index < 100; ++index) expect(pages, index, seed);
-    for (std::size_t index = 150; index < 256; ++index)
-      require(materialised(pages, index) == (index == 200), "an untouched page takes memory");
-    for (std::size_t index = 100; index < 150; ++index) expect_zero(pages, index);
     expect(pages, 200, seed);
+    for (std::size_t index = 150; index < 256; ++index)
+      require(materialised(pages, index) == (index == 200),
+              "page " + std::to_string(index) + ", untouched, takes memory");
+    for (std::size_t index = 100; index < 150; ++index) expect_zero(pages, index);
     for (const std::size_t index : used) expect(reserved, index, seed);
     protect(guarded, 4, PROT_READ);
     for (std::size_t index = 0; index < 8; ++index) expect(guarded, index, seed);

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pager/pager_process.hpp"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "icecore/error.hpp"
+#include "image/image_reader.hpp"
+#include "pager/worker.hpp"
+#include "sys/files.hpp"
+#include "sys/process.hpp"
+#include "sys/spawn.hpp"
+
+namespace icecore::pager {
+namespace {
+
+constexpr int kSocket = 3;
+constexpr int kImage = 4;
+constexpr const char* kReady = "ready";
+constexpr int kNothingMissing = 0;
+constexpr int kFailed = 1;
+
+/// Where the pager of a process can be found; abstract, so it goes with the pager.
+std::string address_of(pid_t pid) { return fmt::format("icecore-pager/{}", pid); }
+
+// ---- the program ----------------------------------------------------------------------------
+
+/// What both processes of a pager have.
+struct Pager {
+  const sys::Fd& listener;
+  const Shared& shared;
+  const ImageReader& image;
+  int faults;
+  const sys::Fd& process;
+  const sys::Fd& socket;
+};
+
+void tell(const Pager& pager, const std::string& text) {
+  sys::send_text(pager.socket, text);
+  ::syslog(LOG_ERR, "%s", text.c_str());
+}
+
+/// What a worker dies of again and again, without serving anything, no other worker will survive.
+class Patience {
+ public:
+  bool ends(std::uint64_t served) {
+    deaths_ = served == served_ ? deaths_ + 1 : 0;
+    served_ = served;
+    return deaths_ >= 20;
+  }
+
+ private:
+  std::uint64_t served_ = 0;
+  int deaths_ = 0;
+};
+
+std::uint64_t served(const Head& head) {
+  return head.fault_pages + head.zero_faults + head.fill_pages + head.journal_used;
+}
+
+enum class Role { keeper, worker };
+
+/// Makes the other process and returns in both of them.
+struct Pair {
+  Role role;
+  pid_t worker;  // for the keeper
+};
+Pair split() {
+  const pid_t child = sys::fork_with_one_table();
+  return {child == 0 ? Role::worker : Role::keeper, child};
+}
+
+/// Runs in the keeper until nothing is missing, and in a worker whose keeper has died: then that
+/// becomes the keeper.
+[[noreturn]] void keep(const Pager& pager, bool announce) {
+  Patience patience;
+  for (;;) {
+    const sys::Fd self = sys::open_process(sys::current_process());
+    const Pair pair = split();
+    if (pair.role == Role::worker) {
+      try {
+        Worker worker{pager.shared, pager.image, pager.faults, pager.process, pager.socket};
+        worker.listen_at(pager.listener);
+        if (announce) sys::send_text(pager.socket, kReady);
+        if (worker.serve(self) == Worker::End::complete) ::_exit(kNothingMissing);
+        pager.shared.head().restarts.fetch_add(1);
+        patience = {};
+      } catch (const std::exception& error) {
+        tell(pager, fmt::format("pager of process {}: {}", pager.shared.head().pid, error.what()));
+        ::_exit(kFailed);
+      }
+      announce = false;
+      continue;  // as the keeper
+    }
+    announce = false;
+    const int status = sys::wait_child(pair.worker);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == kNothingMissing) ::_exit(kNothingMissing);
+    pager.shared.head().restarts.fetch_add(1);
+    if (patience.ends(served(pager.shared.head()))) {
+      tell(pager, fmt::format("no pager for process {} can live: its missing memory is SIGBUS",
+                              pager.shared.head().pid));
+      Worker{pager.shared, pager.image, pager.faults, pager.process, pager.socket}
+          .poison_everything();
+      ::_exit(kFailed);
+    }
+  }
+}
+
+int serve_orders(const sys::Fd& socket) {
+  const MappedFile file = MappedFile::of(sys::Fd{kImage}, "the image");
+  const ImageReader image{file.bytes()};
+  std::vector<sys::Fd> passed = sys::receive_descriptors(socket);
+  if (passed.size() != 3) return kFailed;  // the restore has failed
+  const Shared shared{std::move(passed[2])};
+  // Of what is in the table now nothing is ever closed: both processes use it.
+  const int faults = passed[0].release();
+  const sys::Fd listener = sys::try_listen(address_of(shared.head().pid));
+  // From here on a child of nobody: whoever restored does not have to wait for us.
+  if (sys::fork_with_one_table() != 0) ::_exit(0);
+  keep({listener, shared, image, faults, passed[1], socket}, true);
+}
+
+// ---- the library's side -----------------------------------------------------------------------
+
+/// Beside the library, or where it is installed; both may be moved together.
+std::string find_program() {
+  if (const char* path = ::secure_getenv("ICECORE_PAGER")) return path;
+  const std::filesystem::path folder = sys::own_file().parent_path();
+  for (const char* place : {"icecore-pager", "bin/icecore-pager", "../libexec/icecore-pager",
+                            "../../libexec/icecore-pager", "../bin/icecore-pager"})
+    if (std::error_code ignored; std::filesystem::exists(folder / place, ignored))
+      return folder / place;
+  throw Error{Errc::io, fmt::format("find the program icecore-pager near {}: it is not installed; "
+                                    "install it, or restore with --eager",
+                                    folder.string())};
+}
+
+}  // namespace
+
+int run() noexcept {
+  // It ends when nobody needs it any more, not when a terminal does.
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM, SIGPIPE}) ::signal(signal, SIG_IGN);
+  const sys::Fd socket{kSocket};
+  try {
+    return serve_orders(socket);
+  } catch (const std::exception& error) {
+    sys::send_text(socket, error.what());
+    return kFailed;
+  }
+}
+
+void await_filled(pid_t pid, const std::stop_token& stop) {
+  const sys::Fd pager = sys::try_connect(address_of(pid));
+  if (!pager) return;
+  while (!sys::wait_hang_up(pager, std::chrono::milliseconds{100}))
+    if (stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
+}
+
+PagerProcess::PagerProcess(const MappedFile& image) {
+  auto [ours, theirs] = sys::make_socket_pair();
+  socket_ = std::move(ours);
+  pid_ = sys::spawn_program(find_program(), "icecore-pager",
+                            std::array{theirs.get(), image.fd().get()});
+}
+
+PagerProcess::PagerProcess(PagerProcess&& other) noexcept
+    : released_(other.released_),
+      pid_(std::exchange(other.pid_, 0)),
+      socket_(std::move(other.socket_)),
+      shared_(std::move(other.shared_)) {}
+
+PagerProcess::~PagerProcess() {
+  try {
+    if (pid_ != 0) {
+      socket_ = {};  // at which it ends
+      sys::wait_child(pid_);
+    } else if (socket_ && !released_) {
+      wait_filled(std::chrono::seconds{5});
+    }
+  } catch (const Error&) {
+    // Somebody else has reaped it.
+  }
+}
+
+void PagerProcess::serve(const Orders& orders, const sys::Userfaultfd& faults,
+                         const sys::Fd& process) {
+  shared_.emplace(orders);
+  sys::send_descriptors(socket_, std::array{faults.fd(), process.get(), shared_->file().get()});
+  const auto answer = sys::receive_text(socket_);
+  if (answer != kReady)
+    throw Error{Errc::io, fmt::format("start the pager: {}",
+                                      answer ? *answer : "it has ended without a word")};
+  sys::wait_child(std::exchange(pid_, 0));
+}
+
+bool PagerProcess::wait_filled(std::optional<std::chrono::milliseconds> patience) const {
+  return head().complete != 0 || sys::wait_hang_up(socket_, patience);
+}
+
+std::optional<std::string> PagerProcess::message() const { return sys::try_receive_text(socket_); }
+
+}  // namespace icecore::pager

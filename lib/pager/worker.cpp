@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "pager/worker.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "icecore/error.hpp"
+#include "image/format.hpp"
+#include "image/working_set.hpp"
+#include "sys/files.hpp"
+#include "sys/process.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore::pager {
+namespace {
+
+using Kind = sys::PageEvent::Kind;
+using Stop = sys::FillResult::Stop;
+using std::chrono::milliseconds;
+
+constexpr sys::PageMessage kNoMessage{};
+
+/// In the journal only: an address space is gone.
+constexpr sys::PageMessage kDropped{~std::uint64_t{0}, 0, 0, 0};
+
+/// A program that reads on is answered with up to so many pages at once: a 64 KiB cluster costs as
+/// much as six single faults.
+constexpr std::uint64_t kLargestCluster = 16;
+
+/// How long faults must have been quiet before the rest is filled in.
+constexpr milliseconds kQuiet{20};
+
+/// How soon what could not be filled is tried again.
+constexpr milliseconds kAgain{1};
+
+/// How often address spaces are looked at that do not tell of their end.
+constexpr milliseconds kLook{1000};
+
+constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPageSize - 1); }
+
+}  // namespace
+
+Worker::Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
+               const sys::Fd& socket)
+    : shared_(shared),
+      head_(shared.head()),
+      orders_(shared.orders()),
+      image_(image),
+      store_(image),
+      process_(process),
+      socket_(socket) {
+  spaces_.emplace_back();
+  spaces_.front().faults = new sys::Userfaultfd{sys::Userfaultfd::opened(sys::Fd{root})};
+  for (const StoredRange& range : orders_.ranges) spaces_.front().missing.add(range);
+  if (recording()) {
+    touched_.resize(image.page_map().stored_pages);
+    for (std::uint64_t i = 0; i < head_.recorded; ++i) touched_[shared_.record()[i]] = true;
+  }
+  replay();
+}
+
+// ---- what has happened ----------------------------------------------------------------------
+
+void Worker::replay() {
+  for (std::uint64_t i = 0; i < head_.journal_used; ++i) {
+    const JournalEntry& entry = shared_.journal()[i];
+    if (entry.message == kDropped) {
+      spaces_[entry.space].gone = true;
+      spaces_[entry.space].missing = {};
+    } else {
+      apply(entry.space, entry.message);
+    }
+  }
+}
+
+/// Changes the picture, and nothing else.
+void Worker::apply(std::size_t index, const sys::PageMessage& message) {
+  const sys::PageEvent event = sys::decode(message);
+  Space& space = spaces_[index];
+  switch (event.kind) {
+    case Kind::fork: {
+      Space& child = spaces_.emplace_back();
+      child.faults = new sys::Userfaultfd{sys::Userfaultfd::opened(sys::Fd{event.fd})};
+      child.missing = spaces_[index].missing;
+      break;
+    }
+    case Kind::remap:
+      space.missing.move(event.start, event.end, event.to);
+      break;
+    case Kind::remove:
+    case Kind::unmap:
+      space.missing.erase(event.start, event.end);
+      break;
+    default:
+      break;
+  }
+}
+
+void Worker::read_messages(std::size_t index) {
+  head_.pending_space = static_cast<std::uint32_t>(index);
+  std::size_t count = 0;
+  do {
+    count = spaces_[index].faults->read(head_.pending);
+    handle_pending(index);
+  } while (count == kMessagesAtOnce);
+  retry_deferred(index);
+}
+
+void Worker::handle_pending(std::size_t index) {
+  for (sys::PageMessage& message : head_.pending) {
+    if (message == kNoMessage) continue;
+    const sys::PageEvent event = sys::decode(message);
+    if (event.kind == Kind::fault) {
+      stay_near(event.thread);
+      answer(index, page_of(event.start));
+    } else {
+      // A worker that died between the two lines below has left both: that is one event.
+      const std::uint64_t used = head_.journal_used;
+      const auto journal = shared_.journal();
+      const bool known =
+          used > 0 && journal[used - 1].space == index && journal[used - 1].message == message;
+      if (!known) {
+        if (used == journal.size())
+          throw Error{Errc::internal, "the journal of memory events is full"};
+        journal[used] = {static_cast<std::uint32_t>(index), 0, message};
+        head_.journal_used = used + 1;
+        apply(index, message);
+      }
+    }
+    message = kNoMessage;
+  }
+}
+
+/// What the worker before us has read and not finished.  Its faults are raised again by the kernel.
+void Worker::resume_pending() {
+  for (sys::PageMessage& message : head_.pending)
+    if (sys::decode(message).kind == Kind::fault) message = kNoMessage;
+  handle_pending(head_.pending_space);
+}
+
+void Worker::wake_everybody() {
+  constexpr std::uint64_t kEndOfUserSpace = 0x7ffffffff000;
+  for (std::size_t i = 0; i < spaces_.size(); ++i)
+    if (!spaces_[i].gone && !spaces_[i].faults->wake(0, kEndOfUserSpace)) drop(i);
+}
+
+void Worker::drop(std::size_t index) {
+  Space& space = spaces_[index];
+  if (space.gone) return;
+  space.gone = true;
+  space.missing = {};
+  space.deferred.clear();
+  const std::uint64_t used = head_.journal_used;
+  if (used < shared_.journal().size()) {
+    shared_.journal()[used] = {static_cast<std::uint32_t>(index), 0, kDropped};
+    head_.journal_used = used + 1;
+    // Its number may serve again; the journal must know first.  That of the process itself stays.
+    if (index != 0) delete std::exchange(space.faults, nullptr);
+  }
+}
+
+// ---- pages ----------------------------------------------------------------------------------
+
+void Worker::answer(std::size_t index, std::uint64_t address) {
+  const auto begin = Clock::now();
+  last_fault_ = begin;
+  Space& space = spaces_[index];
+  head_.faults.fetch_add(1, std::memory_order_relaxed);
+  if (const auto stored = space.missing.find(address)) {
+    const StoredRange range = cluster_around(space, *stored);
+    note_touched(range);
+    if (!fill(index, range, true)) space.deferred.push_back(address);  // an event comes first
+    space.expected = range.end();
+  } else {
+    head_.zero_faults.fetch_add(1, std::memory_order_relaxed);
+    switch (space.faults->try_zero(address, kPageSize).stop) {
+      case Stop::none:
+        break;
+      case Stop::changing:
+        space.deferred.push_back(address);
+        break;
+      case Stop::process_gone:
+        drop(index);
+        break;
+      default:
+        space.faults->wake(address, address + kPageSize);
+    }
+  }
+  const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin);
+  const auto bucket = std::bit_width(static_cast<std::uint64_t>(took.count()));
+  head_.latency[std::min<std::size_t>(bucket, kLatencyBuckets - 1)].fetch_add(
+      1, std::memory_order_relaxed);
+}
+
+/// More than the page that is wanted, where that is likely to be wanted too or costs nothing.
+StoredRange Worker::cluster_around(Space& space, const StoredRange& stored) const {
+  space.cluster =
+      stored.address == space.expected ? std::min(space.cluster * 2, kLargestCluster) : 1;
+  StoredRange range = stored;
+  range.pages = std::min(range.pages, space.cluster);
+  if (image_.page_map().encoding == Encoding::zstd) {
+    // The whole frame has to be decoded anyway.
+    const std::uint64_t frame_end =
+        (stored.first_page / format::kFramePages + 1) * format::kFramePages;
+    range.pages = std::max(range.pages, std::min(stored.pages, frame_end - stored.first_page));
+  }
+  return range;
+}
+
+bool Worker::fill(std::size_t index, const StoredRange& range, bool for_fault) {
+  Space& space = spaces_[index];
+  std::span<const std::byte> bytes;
+  try {
+    bytes = store_.read(range.first_page, range.pages, scratch_);
+  } catch (const Error& error) {
+    if (range.pages > 1) {  // find out which page it is
+      StoredRange first = range;
+      first.pages = 1;
+      return fill(index, first, for_fault);
+    }
+    poison(space, range, error.what());
+    return true;
+  }
+  const sys::FillResult result = space.faults->try_copy(range.address, bytes);
+  space.missing.erase(range.address, range.address + result.done_bytes);
+  (for_fault ? head_.fault_pages : head_.fill_pages)
+      .fetch_add(result.done_bytes / kPageSize, std::memory_order_relaxed);
+  if (result.done_bytes > 0) return true;
+  switch (result.stop) {
+    case Stop::none:
+    case Stop::changing:
+      return false;
+    case Stop::process_gone:
+      drop(index);
+      return true;
+    case Stop::unreadable:
+      poison(space, range, "the image cannot be read");
+      return true;
+    case Stop::exists:
+      space.missing.erase(range.address, range.address + kPageSize);
+      space.faults->wake(range.address, range.address + kPageSize);
+      return true;
+    case Stop::unmapped:
+      return give_up(index, range, for_fault);
+  }
+  return true;
+}
+
+/// The page is not where it was.  Either it lies in another mapping than its neighbours, or it is
+/// on its way to another place and the message about that is on its way to us: it would be wrong to
+/// forget it.  Whoever waits for it looks again.
+bool Worker::give_up(std::size_t index, const StoredRange& range, bool for_fault) {
+  Space& space = spaces_[index];
+  if (range.pages > 1) {
+    StoredRange first = range;
+    first.pages = 1;
+    return fill(index, first, for_fault);
+  }
+  space.faults->wake(range.address, range.address + kPageSize);
+  return true;
+}
+
+void Worker::poison(Space& space, const StoredRange& range, std::string_view reason) {
+  tell(fmt::format("memory at {:#x} of process {} is lost, touching it is SIGBUS: {}",
+                   range.address, orders_.pid, reason));
+  space.faults->try_poison(range.address, range.pages * kPageSize);
+  space.faults->wake(range.address, range.end());
+  space.missing.erase(range.address, range.end());
+  head_.poisoned_pages.fetch_add(range.pages, std::memory_order_relaxed);
+}
+
+void Worker::retry_deferred(std::size_t index) {
+  const std::vector<std::uint64_t> deferred = std::exchange(spaces_[index].deferred, {});
+  for (const std::uint64_t address : deferred)
+    if (!spaces_[index].gone) answer(index, address);
+}
+
+void Worker::fill_piece() {
+  for (std::size_t tried = 0; tried < spaces_.size(); ++tried) {
+    if (const auto next = spaces_[fill_space_].missing.next(fill_at_)) {
+      StoredRange range = *next;
+      range.pages = std::min(range.pages, PageStore::kMaxPages);
+      fill(fill_space_, range, false);
+      // What could not be filled now is looked at again on the next way round.
+      const bool stays = spaces_[fill_space_].missing.find(range.address).has_value();
+      fill_at_ = stays ? range.address + kPageSize : range.address;
+      return;
+    }
+    if (fill_at_ != 0) {
+      fill_at_ = 0;  // once more from the start: what has moved
+      if (!spaces_[fill_space_].missing.empty()) {
+        fill_again_ = Clock::now() + kAgain;
+        return;
+      }
+    }
+    fill_space_ = (fill_space_ + 1) % spaces_.size();
+  }
+}
+
+void Worker::poison_everything() {
+  for (Space& space : spaces_) {
+    if (space.gone) continue;
+    for (const StoredRange& range : space.missing.ranges()) {
+      std::uint64_t at = range.address;
+      while (at < range.end()) {
+        const sys::FillResult result = space.faults->try_poison(at, range.end() - at);
+        at += std::max<std::uint64_t>(result.done_bytes, kPageSize);
+        if (result.stop == Stop::process_gone) break;
+      }
+    }
+    space.faults->wake(0, 0x7ffffffff000);
+  }
+}
+
+// ---- the record -----------------------------------------------------------------------------
+
+bool Worker::recording() const { return orders_.record && head_.record_done == 0; }
+
+void Worker::note_touched(const StoredRange& range) {
+  if (!recording()) return;
+  for (std::uint64_t page = range.first_page; page < range.first_page + range.pages; ++page) {
+    const std::uint64_t used = head_.recorded;
+    if (touched_[page] || used == shared_.record().size()) continue;
+    touched_[page] = true;
+    shared_.record()[used] = page;
+    head_.recorded = used + 1;
+  }
+}
+
+/// Adds to a working set that is there.
+void Worker::end_recording() {
+  try {
+    std::vector<std::uint64_t> pages;
+    std::vector<bool> known(image_.page_map().stored_pages);
+    const auto add = [&](std::uint64_t page) {
+      if (!known[page]) pages.push_back(page);
+      known[page] = true;
+    };
+    try {
+      if (const auto before = WorkingSet::open(orders_.working_set, image_)) {
+        std::vector<std::pair<std::uint32_t, std::uint64_t>> in_order;
+        for (std::size_t i = 0; i < before->pages().size(); ++i)
+          in_order.emplace_back(before->order()[i], before->pages()[i]);
+        std::ranges::sort(in_order);
+        for (const auto& [order, page] : in_order) add(page);
+      }
+    } catch (const Error&) {
+      // Damaged, or of another image: replaced.
+    }
+    for (std::uint64_t i = 0; i < head_.recorded; ++i) add(shared_.record()[i]);
+    write_working_set(orders_.working_set, image_, pages,
+                      [&](std::uint64_t page) { return store_.read(page, 1, scratch_); });
+  } catch (const Error& error) {
+    tell(fmt::format("the working set is not kept: {}", error.what()));
+  }
+  head_.record_done = 1;
+}
+
+// ---- the loop -------------------------------------------------------------------------------
+
+std::uint64_t Worker::count_missing() const {
+  std::uint64_t pages = 0;
+  for (const Space& space : spaces_) pages += space.missing.pages();
+  return pages;
+}
+
+bool Worker::finished() const {
+  const bool nobody = std::ranges::all_of(spaces_, [](const Space& space) { return space.gone; });
+  return nobody || (count_missing() == 0 && !recording());
+}
+
+bool Worker::may_fill(Clock::time_point now) const {
+  if (recording() || count_missing() == 0) return false;
+  // Asked for, or before the journal is full.
+  if (head_.wanted_now != 0 || head_.journal_used > shared_.journal().size() / 10 * 9) return true;
+  if (orders_.filling == Filling::never) return false;
+  return orders_.filling == Filling::now || now - last_fault_ >= kQuiet;
+}
+
+int Worker::wait_ms(Clock::time_point now) const {
+  const auto until = [&](Clock::time_point at) {
+    return static_cast<int>(
+        std::max<std::int64_t>(0, std::chrono::ceil<milliseconds>(at - now).count()));
+  };
+  for (const Space& space : spaces_)
+    if (!space.deferred.empty()) return 1;
+  if (may_fill(now)) return until(fill_again_);
+  int wait = static_cast<int>(kLook.count());
+  if (recording()) return std::min(wait, until(began_ + orders_.record_for));
+  if (orders_.filling == Filling::idle) wait = std::min(wait, until(last_fault_ + kQuiet));
+  return wait;
+}
+
+Worker::End Worker::serve(const sys::Fd& partner) {
+  sys::try_set_nice(-10);  // whoever waits for a page waits for us
+  resume_pending();
+  wake_everybody();
+  std::vector<::pollfd> waits;
+  while (!finished()) {
+    head_.missing_pages = count_missing();
+    head_.spaces = spaces_.size();
+    waits.clear();
+    waits.push_back({partner.get(), POLLIN, 0});
+    waits.push_back({process_ended_ ? -1 : process_.get(), POLLIN, 0});
+    waits.push_back({listener_ != nullptr ? listener_->get() : -1, POLLIN, 0});
+    const std::size_t first = waits.size();
+    for (const Space& space : spaces_)
+      waits.push_back({space.gone ? -1 : space.faults->fd(), POLLIN, 0});
+    ::poll(waits.data(), waits.size(), wait_ms(Clock::now()));
+
+    if (waits[2].revents != 0) {
+      sys::accept_and_keep(*listener_);
+      head_.wanted_now = 1;
+      if (recording()) end_recording();
+    }
+    const std::size_t known = spaces_.size();  // those that are made now are not in `waits`
+    bool busy = false;
+    for (std::size_t i = 0; i < known && first + i < waits.size(); ++i)
+      if ((waits[first + i].revents & POLLIN) != 0) {
+        read_messages(i);
+        busy = true;
+      }
+    if (waits[0].revents != 0) return End::partner_gone;
+    if (waits[1].revents != 0) {
+      process_ended_ = true;
+      wake_everybody();  // its memory is gone unless it has been handed on
+    }
+    const auto now = Clock::now();
+    if (now - last_look_ >= kLook) {
+      last_look_ = now;
+      if (!busy) wake_everybody();
+    }
+    if (recording() &&
+        (process_ended_ || count_missing() == 0 || now - began_ >= orders_.record_for))
+      end_recording();
+    for (std::size_t i = 0; i < known; ++i)
+      if (!spaces_[i].deferred.empty()) retry_deferred(i);
+    if (!busy && may_fill(now) && now >= fill_again_) fill_piece();
+  }
+  if (recording()) end_recording();
+  head_.missing_pages = count_missing();
+  head_.complete = 1;
+  // Before anything that others wait for is closed: then nothing is registered any more.
+  for (Space& space : spaces_) delete std::exchange(space.faults, nullptr);
+  return End::complete;
+}
+
+/// A handler on the CPU of the thread that waits answers in 5 µs instead of 14: no other CPU has to
+/// be woken.  But with several threads it would be in their way.
+void Worker::stay_near(pid_t thread) {
+  constexpr unsigned kOften = 32;
+  if (orders_.in_namespace) thread = orders_.pid;  // ids there mean nothing here
+  if (thread != near_thread_) {
+    near_thread_ = thread;
+    faults_near_ = 0;
+    if (bound_) sys::try_bind_to_cpu(-1);
+    bound_ = false;
+    return;
+  }
+  if (faults_near_++ % kOften != 1) return;
+  if (const auto stat = sys::read_stat(thread)) bound_ = sys::try_bind_to_cpu(stat->cpu);
+}
+
+void Worker::tell(const std::string& text) const { sys::send_text(socket_, text); }
+
+}  // namespace icecore::pager

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "image/image_reader.hpp"
+#include "memory/missing_pages.hpp"
+#include "memory/page_store.hpp"
+#include "pager/shared.hpp"
+#include "sys/fd.hpp"
+#include "sys/userfaultfd.hpp"
+
+namespace icecore::pager {
+
+/// Serves the page faults of a restored process and of all that it forks, until nothing is missing
+/// or nobody is left.
+///
+/// It may be killed at any moment: all that it knows beyond the orders lies in the journal, from
+/// which the next worker builds the same picture.  Messages of the kernel are read straight into
+/// the shared memory, so that none is lost; those that were being dealt with are looked at again.
+class Worker {
+ public:
+  /// `root`: the userfaultfd of the process.  `process`: its pidfd.  `socket`: to whoever restored.
+  Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
+         const sys::Fd& socket);
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  /// Whoever connects there wants everything loaded now, and waits for the end.
+  void listen_at(const sys::Fd& listener) { listener_ = &listener; }
+
+  enum class End {
+    complete,      ///< nothing is missing any more, or nobody is left
+    partner_gone,  ///< the process at `partner` has ended
+  };
+  End serve(const sys::Fd& partner);
+
+  /// When no pager can be had: whoever touches a missing page dies of SIGBUS, and reads no zeros.
+  void poison_everything();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  /// One address space.
+  struct Space {
+    /// Never destroyed with the worker, which may end by an exception: the table of descriptors is
+    /// also the keeper's, and a userfaultfd that is closed gives zeros.
+    const sys::Userfaultfd* faults = nullptr;
+    MissingPages missing;
+    bool gone = false;
+    std::uint64_t expected = 0;           ///< the next fault of a program that reads on
+    std::uint64_t cluster = 1;            ///< pages to answer it with
+    std::vector<std::uint64_t> deferred;  ///< faults that wait until an event has been read
+  };
+
+  void replay();
+  void resume_pending();
+  void wake_everybody();
+  void read_messages(std::size_t space);
+  void handle_pending(std::size_t space);
+  void apply(std::size_t space, const sys::PageMessage& message);
+  void drop(std::size_t space);
+
+  void answer(std::size_t space, std::uint64_t address);
+  StoredRange cluster_around(Space& space, const StoredRange& stored) const;
+  /// Returns true when the page at the beginning of `range` needs no more attention.
+  bool fill(std::size_t space, const StoredRange& range, bool for_fault);
+  bool give_up(std::size_t space, const StoredRange& range, bool for_fault);
+  void poison(Space& space, const StoredRange& range, std::string_view reason);
+  void retry_deferred(std::size_t space);
+  void fill_piece();
+
+  bool recording() const;
+  void note_touched(const StoredRange& range);
+  void end_recording();
+
+  bool finished() const;
+  std::uint64_t count_missing() const;
+  int wait_ms(Clock::time_point now) const;
+  bool may_fill(Clock::time_point now) const;
+  void stay_near(pid_t thread);
+  void tell(const std::string& text) const;
+
+  const Shared& shared_;
+  Head& head_;
+  const Orders orders_;
+  const ImageReader& image_;
+  const PageStore store_;
+  PageStore::Scratch scratch_;
+  const sys::Fd& process_;
+  const sys::Fd& socket_;
+  const sys::Fd* listener_ = nullptr;
+  std::deque<Space> spaces_;
+  bool process_ended_ = false;
+  std::vector<bool> touched_;  // by stored page, while recording
+  Clock::time_point began_ = Clock::now();
+  Clock::time_point last_fault_ = began_;
+  Clock::time_point last_look_ = began_;
+  std::size_t fill_space_ = 0;
+  std::uint64_t fill_at_ = 0;
+  Clock::time_point fill_again_ = began_;
+  pid_t near_thread_ = 0;
+  unsigned faults_near_ = 0;
+  bool bound_ = false;
+};
+
+}  // namespace icecore::pager

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A process whose memory is loaded as it touches it: whatever it does with it, and whatever happens
+// to the pager and to the image, it never reads a wrong byte and never waits for ever.
+#include <catch2/catch.hpp>
+#include <fcntl.h>
+#include <icecore/snapshot.hpp>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <set>
+
+#include "support/proc_view.hpp"
+#include "support/restored.hpp"
+#include "support/run.hpp"
+#include "support/target.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace test {
+namespace {
+
+namespace fs = std::filesystem;
+using icecore::Fill;
+using icecore::Loading;
+using icecore::Record;
+
+icecore::RestoreOptions lazily(Fill fill) {
+  return {.loading = Loading::lazy, .fill = fill, .record = Record::no};
+}
+
+/// The image of a target that is gone.
+struct Fixture {
+  TemporaryFolder folder;
+  std::string secret;
+
+  explicit Fixture(const std::string& name, const Arguments& arguments = {},
+                   icecore::Encoding encoding = icecore::Encoding::raw) {
+    Target target{name, arguments};
+    secret = target.ask("secret?");
+    icecore::snapshot(target.pid(), image(), {.encoding = encoding, .kill = true, .fsync = false});
+    target.process().await_end();
+  }
+
+  fs::path image() const { return folder / "image"; }
+  fs::path working_set() const { return folder / "image.ws"; }
+};
+
+/// The two processes that serve a restored one: those that hold a pidfd of it.
+std::vector<pid_t> pagers_of(pid_t served) {
+  std::vector<pid_t> pagers;
+  for (const auto& entry : fs::directory_iterator{"/proc"}) {
+    const pid_t pid = std::atoi(entry.path().filename().c_str());
+    std::ifstream name{entry.path() / "comm"};
+    std::string comm;
+    if (pid == 0 || !std::getline(name, comm) || comm != "icecore-pager") continue;
+    std::error_code gone;
+    for (const auto& info : fs::directory_iterator{entry.path() / "fdinfo", gone}) {
+      std::ifstream lines{info.path()};
+      const std::string text{std::istreambuf_iterator<char>{lines}, {}};
+      if (text.find("Pid:\t" + std::to_string(served) + "\n") == std::string::npos) continue;
+      pagers.push_back(pid);
+      break;
+    }
+  }
+  return pagers;
+}
+
+void await(const std::function<bool()>& condition, const char* otherwise) {
+  const Deadline deadline{kPatience};
+  while (!condition())
+    if (deadline.passed()) throw std::runtime_error{otherwise};
+}
+
+#ifdef ICECORE_SANITIZED
+constexpr int kRounds = 4;
+#else
+constexpr int kRounds = 20;
+#endif
+
+// ---- memory that changes -----------------------------------------------------------------------
+
+TEST_CASE("memory that changes in every way while it is loaded is never wrong") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  const auto fill = GENERATE(Fill::never, Fill::idle, Fill::now);
+  INFO("encoding " << static_cast<int>(encoding) << ", fill " << static_cast<int>(fill));
+  Fixture fixture{"memory_model", {}, encoding};
+  Restored restored{fixture.image(), lazily(fill)};
+  for (int round = 0; round < kRounds; ++round) REQUIRE(restored.ask("work 300") == "ok");
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(restored.ask("secret?") == fixture.secret);
+  const auto statistics = restored.process().pager_statistics();
+  CHECK(statistics.lost_bytes == 0);
+  if (fill == Fill::never) CHECK(statistics.faults > 0);
+}
+
+TEST_CASE("a process that was loaded completely is like any other") {
+  Fixture fixture{"large_memory", {"16"}};
+  ProcView eager;
+  {
+    Restored restored{fixture.image(), {.loading = Loading::eager}};
+    CHECK_FALSE(restored.process().report().lazy);
+    eager = proc_view(restored.pid());
+  }
+  Restored restored{fixture.image(), lazily(Fill::idle)};
+  CHECK(restored.process().report().lazy);
+  CHECK(restored.process().wait_filled(kPatience));
+  const auto statistics = restored.process().pager_statistics();
+  CHECK(statistics.complete);
+  CHECK(statistics.missing_bytes == 0);
+  CHECK(statistics.fault_bytes + statistics.background_bytes +
+            restored.process().report().prefetched_bytes ==
+        restored.process().report().missing_bytes);
+  for (const std::string& difference : differences(eager, proc_view(restored.pid())))
+    FAIL_CHECK(difference);
+  CHECK(pagers_of(restored.pid()).empty());
+  fs::remove(fixture.image());
+  CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("a small process is filled before it runs") {
+  Fixture fixture{"tiny"};
+  Restored restored{fixture.image()};
+  CHECK_FALSE(restored.process().report().lazy);
+  CHECK(restored.process().wait_filled(std::chrono::milliseconds{0}));
+  CHECK(restored.ask("secret?") == fixture.secret);
+}
+
+TEST_CASE("an image may be deleted and replaced while it is being loaded") {
+  Fixture fixture{"large_memory", {"16"}};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  fs::remove(fixture.image());
+  std::ofstream{fixture.image()} << "something else";
+  CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("many copies of one image are loaded at once") {
+  Fixture fixture{"large_memory", {"16"}};
+  std::vector<std::unique_ptr<Restored>> copies;
+  for (int copy = 0; copy < 10; ++copy)
+    copies.push_back(std::make_unique<Restored>(fixture.image(), lazily(Fill::never)));
+  for (const auto& copy : copies) CHECK(copy->ask("sample?") == "ok");
+  for (const auto& copy : copies) CHECK(copy->ask("check?") == "ok");
+}
+
+// ---- the pager dies ----------------------------------------------------------------------------
+
+TEST_CASE("a pager that is killed again and again is replaced and no byte is wrong") {
+  Fixture fixture{"memory_model"};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  std::mt19937 random{Catch::rngSeed() + 1};
+  for (int round = 0; round < kRounds * 5; ++round) {
+    restored.conversation().tell("work 200");
+    std::vector<pid_t> pagers;
+    await([&] { return (pagers = pagers_of(restored.pid())).size() == 2; }, "not two pagers");
+    ::kill(pagers[random() % 2], SIGKILL);
+    REQUIRE(restored.conversation().hear() == "ok");
+  }
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(restored.process().pager_statistics().lost_bytes == 0);
+}
+
+TEST_CASE("a pager goes on when the icecore that restored is killed") {
+  Fixture fixture{"large_memory", {"16"}};
+  RestoredByTool restored{fixture.image(), {"--fill", "never", "--no-record"}};
+  CHECK(restored.ask("sample?") == "ok");
+  ::kill(restored.tool().pid(), SIGKILL);
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(restored.ask("secret?") == fixture.secret);
+}
+
+TEST_CASE("a pager ends with the process that it serves") {
+  Fixture fixture{"large_memory", {"16"}};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  const pid_t pid = restored.pid();
+  CHECK(pagers_of(pid).size() == 2);
+  restored.conversation().tell("exit 0");
+  restored.await_end();
+  await([&] { return pagers_of(pid).empty(); }, "the pager goes on");
+}
+
+// ---- the image goes bad ------------------------------------------------------------------------
+
+TEST_CASE("memory that cannot be read any more is SIGBUS and never something else") {
+  const bool truncated = GENERATE(true, false);
+  Fixture fixture{"large_memory", {"16"}};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  const auto size = fs::file_size(fixture.image());
+  if (truncated) {
+    fs::resize_file(fixture.image(), 4096);
+  } else {
+    std::fstream file{fixture.image(), std::ios::in | std::ios::out};
+    file.seekp(4096);
+    const std::string zeros(size - 8192, '\0');
+    file.write(zeros.data(), static_cast<std::streamsize>(zeros.size()));
+  }
+  restored.conversation().tell("check?");
+  CHECK_THROWS(restored.conversation().hear());
+  const int status = restored.process().wait();
+  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
+  CHECK(restored.process().pager_statistics().lost_bytes > 0);
+  const auto message = restored.process().pager_message();
+  REQUIRE(message);
+  CHECK_THAT(*message, Catch::Contains("SIGBUS"));
+}
+
+// ---- the working set ---------------------------------------------------------------------------
+
+TEST_CASE("what a process touches is kept and is there at once the next time") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  Fixture fixture{"large_memory", {"16"}, encoding};
+  {
+    Restored restored{fixture.image(), {.loading = Loading::lazy, .fill = Fill::never}};
+    CHECK(restored.process().report().recording);
+    CHECK(restored.ask("sample?") == "ok");
+    restored.conversation().tell("exit 0");
+    restored.await_end();
+  }
+  await([&] { return fs::exists(fixture.working_set()); }, "no working set");
+  CHECK(fs::status(fixture.working_set()).permissions() ==
+        (fs::perms::owner_read | fs::perms::owner_write));
+  Restored restored{fixture.image(), {.loading = Loading::lazy, .fill = Fill::never}};
+  CHECK_FALSE(restored.process().report().recording);
+  CHECK(restored.process().report().prefetched_bytes > 0);
+  const auto before = restored.process().pager_statistics().faults;
+  CHECK(restored.ask("sample?") == "ok");
+  CHECK(restored.process().pager_statistics().faults <= before + 4);
+  CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("a working set that is damaged or of another image is ignored with a warning") {
+  Fixture fixture{"large_memory", {"16"}};
+  Fixture other{"large_memory", {"16"}};
+  for (Fixture* recorded : {&fixture, &other}) {
+    Restored restored{recorded->image(), {.loading = Loading::lazy, .fill = Fill::never}};
+    CHECK(restored.ask("sample?") == "ok");
+    restored.conversation().tell("exit 0");
+    restored.await_end();
+    await([&] { return fs::exists(recorded->working_set()); }, "no working set");
+  }
+  const auto expect_warning = [&](const std::string& words) {
+    Restored restored{fixture.image(), lazily(Fill::never)};
+    const auto& warnings = restored.process().report().warnings;
+    REQUIRE(warnings.size() == 1);
+    CHECK_THAT(warnings[0], Catch::Contains(words));
+    CHECK(restored.ask("check?") == "ok");
+  };
+  const auto size = fs::file_size(fixture.working_set());
+  const auto flip = [&](std::uint64_t place) {
+    std::fstream file{fixture.working_set(), std::ios::in | std::ios::out};
+    file.seekg(static_cast<std::streamoff>(place));
+    const char byte = static_cast<char>(file.get() ^ 1);
+    file.seekp(static_cast<std::streamoff>(place));
+    file.put(byte);
+  };
+  flip(size - 100);
+  expect_warning("differs from its digest");
+  flip(70);
+  expect_warning("differs from its digest");
+  fs::resize_file(fixture.working_set(), size / 2);
+  expect_warning("cut off");
+  fs::copy_file(other.working_set(), fixture.working_set(), fs::copy_options::overwrite_existing);
+  expect_warning("another image");
+}
+
+}  // namespace
+}  // namespace test
