@@ -120,7 +120,6 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
     pager::Orders orders = prepare_memory(data, options, memory, report);
     report.filled_bytes += report.prefetched_bytes;
     orders.pid = rebuild.pid();
-    orders.in_namespace = in_namespace;
     pager->serve(orders, memory.faults, rebuild.process());
   }
   report.fill = watch.lap();

@@ -124,8 +124,6 @@ int serve_orders(const sys::Fd& socket) {
   // Of what is in the table now nothing is ever closed: both processes use it.
   const int faults = passed[0].release();
   const sys::Fd listener = sys::try_listen(address_of(shared.head().pid));
-  // From here on a child of nobody: whoever restored does not have to wait for us.
-  if (sys::fork_with_one_table() != 0) ::_exit(0);
   keep({listener, shared, image, faults, passed[1], socket}, true);
 }
 
@@ -151,6 +149,8 @@ int run() noexcept {
   for (const int signal : {SIGHUP, SIGINT, SIGTERM, SIGPIPE}) ::signal(signal, SIG_IGN);
   const sys::Fd socket{kSocket};
   try {
+    // A child of nobody: whoever restores does not have to wait for us.
+    if (sys::fork_with_one_table() != 0) ::_exit(0);
     return serve_orders(socket);
   } catch (const std::exception& error) {
     sys::send_text(socket, error.what());
@@ -172,6 +172,16 @@ PagerProcess::PagerProcess(const MappedFile& image) {
                             std::array{theirs.get(), image.fd().get()});
 }
 
+/// What we started has ended as soon as it had made a child of its own.
+void PagerProcess::reap() noexcept {
+  if (pid_ == 0) return;
+  try {
+    sys::wait_child(std::exchange(pid_, 0));
+  } catch (const Error&) {
+    // Somebody else has reaped it.
+  }
+}
+
 PagerProcess::PagerProcess(PagerProcess&& other) noexcept
     : released_(other.released_),
       pid_(std::exchange(other.pid_, 0)),
@@ -179,15 +189,13 @@ PagerProcess::PagerProcess(PagerProcess&& other) noexcept
       shared_(std::move(other.shared_)) {}
 
 PagerProcess::~PagerProcess() {
+  reap();
+  if (!socket_ || released_) return;
   try {
-    if (pid_ != 0) {
-      socket_ = {};  // at which it ends
-      sys::wait_child(pid_);
-    } else if (socket_ && !released_) {
-      wait_filled(std::chrono::seconds{5});
-    }
+    sys::shut_down(socket_);  // at which it ends
+    sys::wait_hang_up(socket_, std::chrono::seconds{5});
   } catch (const Error&) {
-    // Somebody else has reaped it.
+    // Then it ends a little later.
   }
 }
 
@@ -196,10 +204,10 @@ void PagerProcess::serve(const Orders& orders, const sys::Userfaultfd& faults,
   shared_.emplace(orders);
   sys::send_descriptors(socket_, std::array{faults.fd(), process.get(), shared_->file().get()});
   const auto answer = sys::receive_text(socket_);
+  reap();
   if (answer != kReady)
     throw Error{Errc::io, fmt::format("start the pager: {}",
                                       answer ? *answer : "it has ended without a word")};
-  sys::wait_child(std::exchange(pid_, 0));
 }
 
 bool PagerProcess::wait_filled(std::optional<std::chrono::milliseconds> patience) const {

@@ -55,6 +55,8 @@ class PagerProcess {
   std::optional<std::string> message() const;
 
  private:
+  void reap() noexcept;
+
   bool released_ = false;
   pid_t pid_ = 0;  // reaped as soon as it has made itself independent
   sys::Fd socket_;

@@ -61,7 +61,6 @@ Shared::Shared(const Orders& orders) : file_(sys::make_memory_file("icecore-page
   head.pid = orders.pid;
   head.filling = static_cast<std::uint32_t>(orders.filling);
   head.record = orders.record ? 1 : 0;
-  head.in_namespace = orders.in_namespace ? 1 : 0;
   head.missing_pages = stored_pages(orders);
   std::memcpy(mapping_.data() + ranges, orders.ranges.data(),
               orders.ranges.size() * sizeof(StoredRange));
@@ -88,7 +87,6 @@ Orders Shared::orders() const {
   orders.working_set.assign(reinterpret_cast<const char*>(mapping_.data() + head.path_offset),
                             head.path_bytes);
   orders.pid = head.pid;
-  orders.in_namespace = head.in_namespace != 0;
   return orders;
 }
 

@@ -30,7 +30,6 @@ struct Orders {
   std::chrono::milliseconds record_for{};
   std::string working_set;  ///< path to write what was recorded; empty: nowhere
   pid_t pid = 0;            ///< of the process, as seen by the pager
-  bool in_namespace = false;
 };
 
 /// Logarithmic: bucket i counts faults that took less than 2^i ns to answer, and not less than
@@ -57,7 +56,7 @@ struct Head {
   std::int32_t pid;
   std::uint32_t filling;
   std::uint32_t record;
-  std::uint32_t in_namespace;
+  std::uint32_t reserved;
 
   // Of the worker, for whoever follows it.
   std::atomic<std::uint64_t> journal_used;

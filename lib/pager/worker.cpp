@@ -13,7 +13,6 @@
 #include "image/working_set.hpp"
 #include "sys/files.hpp"
 #include "sys/process.hpp"
-#include "sys/procfs.hpp"
 
 namespace icecore::pager {
 namespace {
@@ -33,6 +32,10 @@ constexpr std::uint64_t kLargestCluster = 16;
 
 /// How long faults must have been quiet before the rest is filled in.
 constexpr milliseconds kQuiet{20};
+
+/// Faults that follow each other sooner than this are waited for without sleeping, for so long.
+constexpr std::chrono::microseconds kThick{100};
+constexpr milliseconds kLookOut{5};
 
 /// How soon what could not be filled is tried again.
 constexpr milliseconds kAgain{1};
@@ -100,14 +103,13 @@ void Worker::apply(std::size_t index, const sys::PageMessage& message) {
   }
 }
 
-void Worker::read_messages(std::size_t index) {
+std::size_t Worker::read_messages(std::size_t index) {
   head_.pending_space = static_cast<std::uint32_t>(index);
-  std::size_t count = 0;
-  do {
-    count = spaces_[index].faults->read(head_.pending);
-    handle_pending(index);
-  } while (count == kMessagesAtOnce);
+  const std::size_t count = spaces_[index].faults->read(head_.pending);
+  if (count == 0) return 0;
+  handle_pending(index);
   retry_deferred(index);
+  return count;
 }
 
 void Worker::handle_pending(std::size_t index) {
@@ -115,7 +117,6 @@ void Worker::handle_pending(std::size_t index) {
     if (message == kNoMessage) continue;
     const sys::PageEvent event = sys::decode(message);
     if (event.kind == Kind::fault) {
-      stay_near(event.thread);
       answer(index, page_of(event.start));
     } else {
       // A worker that died between the two lines below has left both: that is one event.
@@ -167,7 +168,7 @@ void Worker::drop(std::size_t index) {
 
 void Worker::answer(std::size_t index, std::uint64_t address) {
   const auto begin = Clock::now();
-  last_fault_ = begin;
+  fault_before_ = std::exchange(last_fault_, begin);
   Space& space = spaces_[index];
   head_.faults.fetch_add(1, std::memory_order_relaxed);
   if (const auto stored = space.missing.find(address)) {
@@ -422,6 +423,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
     for (std::size_t i = 0; i < known && first + i < waits.size(); ++i)
       if ((waits[first + i].revents & POLLIN) != 0) {
         read_messages(i);
+        look_out(i);
         busy = true;
       }
     if (waits[0].revents != 0) return End::partner_gone;
@@ -449,20 +451,15 @@ Worker::End Worker::serve(const sys::Fd& partner) {
   return End::complete;
 }
 
-/// A handler on the CPU of the thread that waits answers in 5 µs instead of 14: no other CPU has to
-/// be woken.  But with several threads it would be in their way.
-void Worker::stay_near(pid_t thread) {
-  constexpr unsigned kOften = 32;
-  if (orders_.in_namespace) thread = orders_.pid;  // ids there mean nothing here
-  if (thread != near_thread_) {
-    near_thread_ = thread;
-    faults_near_ = 0;
-    if (bound_) sys::try_bind_to_cpu(-1);
-    bound_ = false;
-    return;
+/// A handler that sleeps has to be woken for every fault, and so has the CPU it was on: 10 to 40
+/// µs. While faults come thick, it looks for the next one instead.
+void Worker::look_out(std::size_t index) {
+  const auto begin = Clock::now();
+  while (!spaces_[index].gone && last_fault_ - fault_before_ < kThick &&
+         Clock::now() - last_fault_ < kThick) {
+    if (read_messages(index) == 0) sys::yield();
+    if (Clock::now() - begin > kLookOut) return;  // others want something too
   }
-  if (faults_near_++ % kOften != 1) return;
-  if (const auto stat = sys::read_stat(thread)) bound_ = sys::try_bind_to_cpu(stat->cpu);
 }
 
 void Worker::tell(const std::string& text) const { sys::send_text(socket_, text); }

@@ -62,7 +62,8 @@ class Worker {
   void replay();
   void resume_pending();
   void wake_everybody();
-  void read_messages(std::size_t space);
+  std::size_t read_messages(std::size_t space);
+  void look_out(std::size_t space);
   void handle_pending(std::size_t space);
   void apply(std::size_t space, const sys::PageMessage& message);
   void drop(std::size_t space);
@@ -84,7 +85,6 @@ class Worker {
   std::uint64_t count_missing() const;
   int wait_ms(Clock::time_point now) const;
   bool may_fill(Clock::time_point now) const;
-  void stay_near(pid_t thread);
   void tell(const std::string& text) const;
 
   const Shared& shared_;
@@ -101,13 +101,11 @@ class Worker {
   std::vector<bool> touched_;  // by stored page, while recording
   Clock::time_point began_ = Clock::now();
   Clock::time_point last_fault_ = began_;
+  Clock::time_point fault_before_ = began_ - std::chrono::hours{1};
   Clock::time_point last_look_ = began_;
   std::size_t fill_space_ = 0;
   std::uint64_t fill_at_ = 0;
   Clock::time_point fill_again_ = began_;
-  pid_t near_thread_ = 0;
-  unsigned faults_near_ = 0;
-  bool bound_ = false;
 };
 
 }  // namespace icecore::pager

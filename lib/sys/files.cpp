@@ -276,6 +276,8 @@ std::optional<std::string> try_receive_text(const Fd& socket) {
   return text;
 }
 
+void shut_down(const Fd& socket) noexcept { ::shutdown(socket.get(), SHUT_WR); }
+
 bool wait_hang_up(const Fd& socket, std::optional<std::chrono::milliseconds> patience) {
   ::pollfd wait{socket.get(), 0, 0};  // POLLHUP is always reported
   const int limit = patience ? static_cast<int>(patience->count()) : -1;

@@ -126,6 +126,8 @@ void send_text(const Fd& socket, const std::string& text) noexcept;
 std::optional<std::string> receive_text(const Fd& socket);
 /// What is there, if anything.
 std::optional<std::string> try_receive_text(const Fd& socket);
+/// Says that nothing more will be sent.
+void shut_down(const Fd& socket) noexcept;
 /// Waits until the other side is gone, whatever it says before; false when `patience` is over.
 bool wait_hang_up(const Fd& socket, std::optional<std::chrono::milliseconds> patience);
 

@@ -114,21 +114,6 @@ void set_nice(pid_t tid, int nice) {
 
 bool try_set_nice(int nice) noexcept { return ::setpriority(PRIO_PROCESS, 0, nice) == 0; }
 
-bool try_bind_to_cpu(int cpu) noexcept {
-  static const ::cpu_set_t all = [] {
-    ::cpu_set_t set;
-    CPU_ZERO(&set);
-    ::sched_getaffinity(0, sizeof set, &set);
-    return set;
-  }();
-  if (cpu < 0) return ::sched_setaffinity(0, sizeof all, &all) == 0;
-  if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &all)) return false;
-  ::cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(cpu, &one);
-  return ::sched_setaffinity(0, sizeof one, &one) == 0;
-}
-
 SignalsBlocked::SignalsBlocked() {
   sigset_t all;
   ::sigfillset(&all);

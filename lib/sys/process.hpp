@@ -71,8 +71,6 @@ void set_nice(pid_t tid, int nice);
 
 /// For ourselves, as far as we may.
 bool try_set_nice(int nice) noexcept;
-/// -1: wherever we could run before.
-bool try_bind_to_cpu(int cpu) noexcept;
 
 /// Blocks every signal for the calling thread for as long as this lives.
 class SignalsBlocked {

@@ -25,8 +25,7 @@ namespace {
 static_assert(sizeof(::uffd_msg) == sizeof(PageMessage));
 
 constexpr std::uint64_t kEvents = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
-                                  UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP |
-                                  UFFD_FEATURE_THREAD_ID;
+                                  UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP;
 
 FillResult::Stop reason(int err) {
   switch (err) {
@@ -64,7 +63,6 @@ PageEvent decode(const PageMessage& raw) {
     case UFFD_EVENT_PAGEFAULT:
       event.kind = PageEvent::Kind::fault;
       event.start = message.arg.pagefault.address;
-      event.thread = static_cast<pid_t>(message.arg.pagefault.feat.ptid);
       break;
     case UFFD_EVENT_FORK:
       event.kind = PageEvent::Kind::fork;

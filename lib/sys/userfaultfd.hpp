@@ -24,8 +24,6 @@
 //  * A mapping that is split or merged keeps its registration; a fresh one in its place has none.
 //  * UFFDIO_POISON (Linux 6.6): touching the page is SIGBUS.
 
-#include <sys/types.h>
-
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -41,7 +39,7 @@ using PageMessage = std::array<std::uint64_t, 4>;
 struct PageEvent {
   enum class Kind {
     none,
-    fault,   ///< `start` is missing, `thread` waits for it
+    fault,   ///< `start` is missing, and somebody waits for it
     fork,    ///< `fd` is the userfaultfd of the child, for the same ranges
     remap,   ///< [start, end) has moved to `to`
     remove,  ///< [start, end) is zeros from now on (madvise)
@@ -51,7 +49,6 @@ struct PageEvent {
   std::uint64_t start = 0;
   std::uint64_t end = 0;
   std::uint64_t to = 0;
-  pid_t thread = 0;
   int fd = -1;
 };
 PageEvent decode(const PageMessage& message);
@@ -74,7 +71,7 @@ class Userfaultfd {
  public:
   enum class Use {
     fill,    ///< of a process that does not run
-    events,  ///< of one that runs: all events, thread ids of faults
+    events,  ///< of one that runs: all events
   };
 
   Userfaultfd() = default;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: MEBIBYTES of random private anonymous memory.
+//   "touch N read|write"  touches N pages in an order that is always the same; says how many
+//                         microseconds that took
 #include "memory.hpp"
 
 using namespace target;
@@ -19,5 +21,23 @@ int main(int argc, char** arguments) {
   const auto check = [=] {
     for (std::size_t index = 0; index < pages.count; ++index) expect(pages, index, seed);
   };
-  return serve(check, {{"sample?", sample}});
+  const auto touch = [=](const std::string& how) {
+    const std::size_t wanted = std::strtoul(how.c_str(), nullptr, 10);
+    const bool write = how.ends_with("write");
+    const auto begin = std::chrono::steady_clock::now();
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < wanted; ++i) {
+      // A walk over all pages that looks random: an odd multiplier is invertible.
+      const std::size_t index = i * 0x9e3779b97f4a7c15 % pages.count;
+      std::uint64_t& word = pages.words(index)[0];
+      if (write)
+        word = pattern(seed, index * kWordsPerPage);
+      else
+        sum += word;
+    }
+    const auto took = std::chrono::steady_clock::now() - begin;
+    require(sum != 1, "");  // so that the reads are made
+    return std::to_string(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
+  };
+  return serve(check, {{"sample?", sample}, {"touch", touch}});
 }

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How soon does a process answer, and how soon has it touched what it needs, when its memory comes
+// as it touches it?  Eager, lazy for the first time, and lazy with the working set of an earlier
+// restore, side by side, with the page cache warm or dropped; and, as the limit, a process whose
+// memory is simply there.
+#include <fmt/format.h>
+
+#include <fstream>
+#include <map>
+#include <optional>
+#include <thread>
+
+#include "limits.hpp"
+#include "process.hpp"
+#include "statistics.hpp"
+
+namespace bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::size_t runs = 5;
+  bool quick = false;
+  bool json = false;
+  bool cold = false;  ///< drop the page cache before every restore
+  fs::path plot = {};
+  fs::path folder = fs::temp_directory_path();
+};
+
+constexpr const char* kUsage =
+    "lazy [--runs N] [--quick] [--json] [--cold] [--plot FILE.svg] [--folder PATH]\n";
+
+Options parse(const std::vector<std::string>& words) {
+  Options options;
+  for (auto word = words.begin(); word != words.end(); ++word) {
+    const auto value = [&] {
+      if (++word == words.end()) throw std::out_of_range{"a value is missing"};
+      return *word;
+    };
+    if (*word == "--quick")
+      options.quick = true;
+    else if (*word == "--json")
+      options.json = true;
+    else if (*word == "--cold")
+      options.cold = true;
+    else if (*word == "--runs")
+      options.runs = std::stoul(value());
+    else if (*word == "--plot")
+      options.plot = value();
+    else if (*word == "--folder")
+      options.folder = value();
+    else
+      throw std::invalid_argument{*word};
+  }
+  if (options.quick) options.runs = std::min<std::size_t>(options.runs, 2);
+  if (options.runs == 0) throw std::invalid_argument{"--runs 0"};
+  return options;
+}
+
+// ---- workloads ---------------------------------------------------------------------------------
+
+struct Workload {
+  std::string title;
+  Command command;
+  std::string question;  ///< the work that is timed
+};
+
+std::string script(const std::string& name) {
+  return std::string{ICECORE_SOURCE_DIR} + "/tests/programs/" + name;
+}
+
+std::vector<Workload> workloads(bool quick) {
+  const std::string large = std::string{ICECORE_TARGET_DIR} + "/large_memory";
+  std::vector<Workload> all;
+  const std::vector<std::size_t> sizes =
+      quick ? std::vector<std::size_t>{64} : std::vector<std::size_t>{1024, 4096};
+  for (const std::size_t mebibytes : sizes)
+    for (const std::size_t percent : {1, 10, 100})
+      for (const char* how : {"read", "write"}) {
+        if ((quick || mebibytes > 1024) && percent == 100) continue;
+        all.push_back({fmt::format("{} MiB, {} % {} at random", mebibytes, percent, how),
+                       {large, std::to_string(mebibytes)},
+                       fmt::format("touch {} {}", mebibytes * 256 * percent / 100, how)});
+      }
+  all.push_back({"python3 with numpy", {"/usr/bin/python3", script("with_numpy.py")}, "secret?"});
+  all.push_back({"python3 with torch", {"/usr/bin/python3", script("with_torch.py")}, "secret?"});
+  return all;
+}
+
+// ---- what is measured --------------------------------------------------------------------------
+
+struct Mode {
+  const char* name;
+  const char* label;
+  Command options;
+};
+const Mode kModes[] = {
+    {"eager", "eager", {"--eager"}},
+    {"lazy_first", "lazy, first time", {"--lazy", "--no-record", "--fill", "never"}},
+    {"lazy", "lazy with working set", {"--lazy", "--no-record", "--fill", "never"}},
+    {"lazy_fill", "  and filled in the background", {"--lazy", "--no-record"}},
+};
+
+struct Measured {
+  std::vector<double> running;   ///< from the command's start until the process runs
+  std::vector<double> answered;  ///< until it has done the work and answered
+  std::vector<double> work;      ///< of which the work itself, by its own clock (memory only)
+  std::vector<double> resident;  ///< bytes, at the answer
+  std::vector<double> cpu;       ///< seconds of it and of the pager, at the answer
+};
+
+double number_in(const std::string& json, const std::string& field) {
+  const std::size_t at = json.find("\"" + field + "\":");
+  if (at == std::string::npos) throw std::runtime_error{"no " + field + " in " + json};
+  return std::stod(json.substr(at + field.size() + 3));
+}
+
+double resident_bytes(pid_t pid) {
+  std::ifstream file{fmt::format("/proc/{}/statm", pid)};
+  double size = 0, resident = 0;
+  file >> size >> resident;
+  return resident * kPageBytes;
+}
+
+double cpu_seconds(pid_t pid) {
+  std::ifstream file{fmt::format("/proc/{}/stat", pid)};
+  std::string text{std::istreambuf_iterator<char>{file}, {}};
+  if (text.empty()) return 0;
+  std::istringstream fields{text.substr(text.rfind(')') + 2)};
+  std::string skipped;
+  for (int field = 3; field < 14; ++field) fields >> skipped;
+  double user = 0, system = 0;
+  fields >> user >> system;
+  return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
+void drop_page_cache() {
+  ::sync();
+  std::ofstream{"/proc/sys/vm/drop_caches"} << "1\n";
+}
+
+class Workplace {
+ public:
+  explicit Workplace(const fs::path& where) {
+    std::string name = where / "icecore-bench-XXXXXX";
+    if (::mkdtemp(name.data()) == nullptr) must(-1, name);
+    path_ = name;
+  }
+  Workplace(const Workplace&) = delete;
+  Workplace& operator=(const Workplace&) = delete;
+  ~Workplace() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  fs::path image() const { return path_ / "image"; }
+  fs::path working_set() const { return path_ / "image.ws"; }
+
+ private:
+  fs::path path_;
+};
+
+/// Resident memory over time, from the start of a restore.
+using Curve = std::vector<std::pair<double, double>>;
+
+class Measurement {
+ public:
+  Measurement(const Workload& workload, const Options& options)
+      : workload_(workload), options_(options) {}
+
+  void prepare() {
+    Program program{workload_.command};
+    if (const std::string word = program.hear(); word != "ready") throw std::runtime_error{word};
+    resident_work_.push_back(work_of(program.ask(workload_.question)));
+    for (std::size_t run = 1; run < options_.runs; ++run)
+      resident_work_.push_back(work_of(program.ask(workload_.question)));
+    run_command({"snapshot", std::to_string(program.pid()), "-o", place_.image(), "--no-fsync"});
+  }
+
+  void measure(const Mode& mode, Curve* curve = nullptr) {
+    const bool with_set =
+        std::string{mode.name} != "lazy_first" && std::string{mode.name} != "eager";
+    if (with_set && !fs::exists(place_.working_set())) record();
+    if (!with_set) fs::remove(place_.working_set());
+    if (options_.cold) drop_page_cache();
+
+    const auto begin = Clock::now();
+    Command command = {ICECORE_TOOL, "restore", place_.image(), "--json"};
+    command.insert(command.end(), mode.options.begin(), mode.options.end());
+    Program restored{command, Errors::kept};
+    std::jthread sampler;
+    if (curve != nullptr)
+      sampler = std::jthread{[&, begin](const std::stop_token& stop) {
+        pid_t pid = 0;
+        while (!stop.stop_requested()) {
+          if (pid == 0) pid = child_of(restored.pid());
+          if (pid != 0) curve->emplace_back(seconds_since(begin), resident_bytes(pid));
+          std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        }
+      }};
+    const std::string answer = restored.ask(workload_.question);
+    Measured& measured = results_[mode.name];
+    measured.answered.push_back(seconds_since(begin));
+    measured.work.push_back(work_of(answer));
+    const pid_t pid = child_of(restored.pid());
+    measured.resident.push_back(resident_bytes(pid));
+    measured.cpu.push_back(cpu_seconds(pid) + pager_cpu_seconds(pid));
+    if (curve != nullptr) std::this_thread::sleep_for(std::chrono::milliseconds{400});
+    if (sampler.joinable()) sampler.request_stop(), sampler.join();
+    restored.hang_up();
+    measured.running.push_back(number_in(restored.error_text(), "total_us") * 1e-6);
+  }
+
+  const std::map<std::string, Measured>& results() const { return results_; }
+  Summary resident_work() const { return summarize(resident_work_); }
+
+ private:
+  /// The memory target says how long it took; the others answer with something else.
+  double work_of(const std::string& answer) const {
+    return workload_.question.starts_with("touch") ? std::stod(answer) * 1e-6 : 0;
+  }
+
+  static void run_command(Command command) {
+    command.insert(command.begin(), ICECORE_TOOL);
+    run(command);
+  }
+
+  /// A child belongs to whichever thread made it, or to another after that one has ended.
+  static pid_t child_of(pid_t pid) {
+    std::error_code gone;
+    for (const auto& task : fs::directory_iterator{fmt::format("/proc/{}/task", pid), gone}) {
+      std::ifstream file{task.path() / "children"};
+      if (pid_t child = 0; file >> child) return child;
+    }
+    return 0;
+  }
+
+  /// Whatever serves it holds a descriptor of it.
+  static double pager_cpu_seconds(pid_t served) {
+    double seconds = 0;
+    for (const auto& entry : fs::directory_iterator{"/proc"}) {
+      const pid_t pid = std::atoi(entry.path().filename().c_str());
+      std::string name;
+      if (pid == 0 || !std::getline(std::ifstream{entry.path() / "comm"} >> std::ws, name) ||
+          name != "icecore-pager")
+        continue;
+      std::error_code gone;
+      for (const auto& info : fs::directory_iterator{entry.path() / "fdinfo", gone}) {
+        std::ifstream lines{info.path()};
+        const std::string text{std::istreambuf_iterator<char>{lines}, {}};
+        if (text.find(fmt::format("Pid:\t{}\n", served)) == std::string::npos) continue;
+        seconds += cpu_seconds(pid);
+        break;
+      }
+    }
+    return seconds;
+  }
+
+  /// Restores once so that the working set is kept; that is not measured.
+  void record() {
+    Program restored{{ICECORE_TOOL, "restore", place_.image(), "--lazy", "--record"}};
+    restored.ask(workload_.question);
+    ::kill(child_of(restored.pid()), SIGKILL);  // what it does at its end is not wanted
+    restored.hang_up();
+    const auto begin = Clock::now();
+    while (!fs::exists(place_.working_set()))
+      if (seconds_since(begin) > 60) throw std::runtime_error{"no working set was written"};
+  }
+
+  const Workload& workload_;
+  const Options& options_;
+  Workplace place_{options_.folder};
+  std::vector<double> resident_work_;
+  std::map<std::string, Measured> results_;
+};
+
+// ---- printing ----------------------------------------------------------------------------------
+
+void print(const Workload& workload, const Measurement& measurement, const Options& options) {
+  const auto& results = measurement.results();
+  const double eager = summarize(results.at("eager").answered).median;
+  const bool memory = workload.question.starts_with("touch");
+  if (options.json) {
+    for (const auto& [name, measured] : results) {
+      const Summary answered = summarize(measured.answered);
+      fmt::print(
+          "{{\"bench\":\"lazy\",\"workload\":\"{}\",\"mode\":\"{}\",\"cold\":{},\"runs\":{},"
+          "\"running_s\":{:.9g},\"median_s\":{:.9g},\"min_s\":{:.9g},\"max_s\":{:.9g},"
+          "\"work_s\":{:.9g},\"resident_bytes\":{:.0f},\"cpu_s\":{:.9g}}}\n",
+          workload.title, name, options.cold, options.runs, summarize(measured.running).median,
+          answered.median, answered.min, answered.max, summarize(measured.work).median,
+          summarize(measured.resident).median, summarize(measured.cpu).median);
+    }
+    return;
+  }
+  fmt::print("\n{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>7}\n", workload.title, "runs after",
+             "answers", "min", "max", "work", "resident", "CPU s");
+  for (const Mode& mode : kModes) {
+    const Measured& measured = results.at(mode.name);
+    const Summary answered = summarize(measured.answered);
+    fmt::print("  {:<32} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>7.2f}", mode.label,
+               human_time(summarize(measured.running).median), human_time(answered.median),
+               human_time(answered.min), human_time(answered.max),
+               memory ? human_time(summarize(measured.work).median) : "",
+               human_size(summarize(measured.resident).median), summarize(measured.cpu).median);
+    if (std::string{mode.name} != "eager")
+      fmt::print("   {:.1f} x sooner than eager", eager / answered.median);
+    fmt::print("\n");
+  }
+  if (memory)
+    fmt::print("  {:<32} {:>49}\n", "the work, memory simply there",
+               human_time(measurement.resident_work().median));
+}
+
+/// Draws resident memory over time with gnuplot.
+void draw(const std::map<std::string, Curve>& curves, const std::string& title,
+          const fs::path& picture) {
+  fs::path data = picture;
+  data += ".dat";
+  std::ofstream out{data};
+  std::string plot;
+  int index = 0;
+  for (const Mode& mode : kModes) {
+    out << "# " << mode.label << "\n";
+    for (const auto& [time, bytes] : curves.at(mode.name))
+      out << time * 1e3 << " " << bytes / (1 << 20) << "\n";
+    out << "\n\n";
+    plot += fmt::format("{}'{}' index {} with lines linewidth 2 title '{}'",
+                        index == 0 ? "plot " : ", ", data.string(), index, mode.label);
+    ++index;
+  }
+  out.close();
+  run({"gnuplot", "-e",
+       fmt::format("set terminal svg size 800,400 background 'white'; set output '{}'; "
+                   "set title '{}'; set xlabel 'ms since the restore began'; "
+                   "set ylabel 'resident MiB'; set key bottom right; {}",
+                   picture.string(), title, plot)});
+  fs::remove(data);
+}
+
+int lazy(const Options& options) {
+  bool all = true;
+  if (!options.json)
+    fmt::print("{}, {} run(s) each; page cache {}\n", ICECORE_TOOL, options.runs,
+               options.cold ? "dropped before each restore" : "warm");
+  for (const Workload& workload : workloads(options.quick)) {
+    try {
+      Measurement measurement{workload, options};
+      measurement.prepare();
+      for (std::size_t run = 0; run < options.runs; ++run)
+        for (const Mode& mode : kModes) measurement.measure(mode);
+      print(workload, measurement, options);
+      if (!options.plot.empty() && workload.title.find("numpy") != std::string::npos) {
+        std::map<std::string, Curve> curves;
+        for (const Mode& mode : kModes) measurement.measure(mode, &curves[mode.name]);
+        draw(curves, workload.title, options.plot);
+      }
+    } catch (const std::exception& error) {
+      const bool skipped = std::string{error.what()}.starts_with("skip: ");
+      fmt::print(stderr, "\n{}: {}: {}\n", workload.title, skipped ? "SKIPPED" : "FAILED",
+                 error.what());
+      all = all && skipped;
+    }
+    std::fflush(stdout);
+  }
+  return all ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace bench
+
+int main(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);
+  try {
+    return bench::lazy(bench::parse({argv + 1, argv + argc}));
+  } catch (const std::logic_error& error) {
+    fmt::print(stderr, "{}\n{}", error.what(), bench::kUsage);
+    return 2;
+  }
+}
