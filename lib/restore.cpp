@@ -215,6 +215,13 @@ bool RestoredProcess::wait_filled(std::optional<std::chrono::milliseconds> patie
   return !state_->pager || state_->pager->wait_filled(patience);
 }
 
+int RestoredProcess::pager_fd() const noexcept { return state_->pager ? state_->pager->fd() : -1; }
+
+bool RestoredProcess::pager_lost() const {
+  return state_->pager && state_->pager->wait_filled(std::chrono::milliseconds{0}) &&
+         state_->pager->head().complete == 0;
+}
+
 std::optional<std::string> RestoredProcess::pager_message() const {
   return state_->pager ? state_->pager->message() : std::nullopt;
 }

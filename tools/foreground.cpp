@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "foreground.hpp"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,9 +33,20 @@ void handle(const SignalReader::Received& signal, const RestoredProcess& process
     process.signal(signal.number);
 }
 
-bool ended(const RestoredProcess& process, const SignalReader& reader) {
-  std::array<::pollfd, 2> waits{{{process.pidfd(), POLLIN, 0}, {reader.fd(), POLLIN, 0}}};
+bool ended(const RestoredProcess& process, const SignalReader& reader, int& pager) {
+  std::array<::pollfd, 3> waits{
+      {{process.pidfd(), POLLIN, 0}, {reader.fd(), POLLIN, 0}, {pager, POLLIN, 0}}};
   ::poll(waits.data(), waits.size(), -1);
+  if (waits[2].revents != 0) {
+    while (const auto message = process.pager_message())
+      fmt::print(stderr, "icecore: {}\n", *message);
+    if ((waits[2].revents & POLLHUP) != 0) pager = -1;
+    if (process.pager_lost()) {
+      fmt::print(stderr, "icecore: the pager was killed; so is the process, whose memory would be "
+                         "wrong\n");
+      process.signal(SIGKILL);
+    }
+  }
   return waits[0].revents != 0;
 }
 
@@ -48,7 +60,8 @@ sigset_t foreground_signals() {
 int stay_in_foreground(RestoredProcess& process) {
   const SignalReader reader{foreground_signals()};
   stop_if_stopped(process);  // before we listened
-  while (!ended(process, reader))
+  int pager = process.pager_fd();
+  while (!ended(process, reader, pager))
     while (const auto signal = reader.read()) handle(*signal, process);
 
   const int status = process.wait();

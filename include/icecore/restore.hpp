@@ -136,6 +136,14 @@ class ICECORE_EXPORT RestoredProcess {
   /// `patience` is over.  At once for a process that was filled before it ran.
   bool wait_filled(std::optional<std::chrono::milliseconds> patience = {}) const;
 
+  /// Becomes readable (POLLIN) when the pager has something to say, and hangs up (POLLHUP) when it
+  /// has ended.  -1 when there is none.  Owned by this.
+  int pager_fd() const noexcept;
+
+  /// True when every process of the pager has been killed while pages were missing.  From that
+  /// moment the kernel gives zeros for them: end the process, whose memory is wrong.
+  bool pager_lost() const;
+
   /// What the pager has to say since the last call, if anything: why memory was lost.
   std::optional<std::string> pager_message() const;
 

@@ -51,6 +51,8 @@ class PagerProcess {
   /// Waits until nothing is missing any more, or nobody is left.  False when `patience` is over.
   bool wait_filled(std::optional<std::chrono::milliseconds> patience) const;
 
+  int fd() const noexcept { return socket_.get(); }
+
   /// What the pager has to say, if anything: why memory was lost.
   std::optional<std::string> message() const;
 

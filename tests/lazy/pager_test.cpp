@@ -17,6 +17,7 @@
 #include "support/proc_view.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
+#include "support/skip.hpp"
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -161,6 +162,53 @@ TEST_CASE("a pager that is killed again and again is replaced and no byte is wro
   }
   CHECK(restored.ask("check?") == "ok");
   CHECK(restored.process().pager_statistics().lost_bytes == 0);
+}
+
+TEST_CASE("a process whose whole pager is killed is killed too") {
+  Fixture fixture{"large_memory", {"16"}};
+  RestoredByTool restored{fixture.image(), {"--fill", "never", "--no-record"}};
+  const std::vector<pid_t> pagers = pagers_of(restored.pid());
+  REQUIRE(pagers.size() == 2);
+  for (const pid_t pager : pagers) ::kill(pager, SIGSTOP);  // so that neither replaces the other
+  for (const pid_t pager : pagers) ::kill(pager, SIGKILL);
+  CHECK(exit_status(restored.tool().wait()) == 128 + SIGKILL);
+}
+
+TEST_CASE("without a pager a restore is refused and an eager one works") {
+  Fixture fixture{"large_memory", {"16"}};
+  const Outcome outcome =
+      run({"env", "ICECORE_PAGER=/nowhere/icecore-pager", ICECORE_TOOL, "restore", fixture.image()});
+  INFO(outcome.err);
+  CHECK(outcome.status == 125);
+  CHECK_THAT(outcome.err, Catch::Contains("/nowhere/icecore-pager"));
+  Conversation conversation = make_conversation();
+  Process tool = Process::start({"env", "ICECORE_PAGER=/nowhere/icecore-pager", ICECORE_TOOL,
+                                 "restore", fixture.image(), "--eager"},
+                                conversation.streams());
+  conversation.begin();
+  CHECK(conversation.ask("check?") == "ok");
+}
+
+TEST_CASE("a debugger may look at a process that is being loaded") {
+  if (!in_path("gdb")) return skip("no gdb");
+  Fixture fixture{"large_memory", {"16"}};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  const Outcome outcome = run({"gdb", "-batch", "-nx", "-p", std::to_string(restored.pid()), "-ex",
+                               "thread apply all bt", "-ex", "detach"});
+  CHECK_THAT(outcome.out, Catch::Contains("#0"));
+  CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("a process that is stopped and continued while it is loaded goes on") {
+  Fixture fixture{"memory_model"};
+  Restored restored{fixture.image(), lazily(Fill::idle)};
+  for (int round = 0; round < 10; ++round) {
+    restored.conversation().tell("work 100");
+    restored.process().signal(SIGSTOP);
+    restored.process().signal(SIGCONT);
+    REQUIRE(restored.conversation().hear() == "ok");
+  }
+  CHECK(restored.ask("check?") == "ok");
 }
 
 TEST_CASE("a pager goes on when the icecore that restored is killed") {

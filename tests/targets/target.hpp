@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -141,6 +142,12 @@ class Crew {
   std::uint64_t round_ = 0;
 };
 
+inline std::size_t count_threads() {
+  struct ::stat folder {};
+  must(::stat("/proc/self/task", &folder), "/proc/self/task");
+  return folder.st_nlink - 2;
+}
+
 /// By question.  What follows the question and a space is the argument.
 using Answers = std::map<std::string, std::function<std::string(const std::string& argument)>>;
 
@@ -189,7 +196,10 @@ inline int serve(const std::function<void()>& check, Answers answers = {}) {
   answers.emplace("secret?", [=](auto&) { return std::to_string(secret); });
   answers.emplace("check?", [=](auto&) {
     require(interrupted_reads == 0, "EINTR from read(0) without a signal");
+    const std::size_t threads = count_threads();
     check();
+    // The end of a thread frees memory, for which libc may even map some.
+    await([&] { return count_threads() <= threads; }, "a thread never ended");
     return "ok";
   });
   say("ready");
