@@ -351,7 +351,7 @@ int lazy(const Options& options) {
       for (std::size_t run = 0; run < options.runs; ++run)
         for (const Mode& mode : kModes) measurement.measure(mode);
       print(workload, measurement, options);
-      if (!options.plot.empty() && workload.title.find("numpy") != std::string::npos) {
+      if (!options.plot.empty() && workload.title.starts_with("python3")) {
         std::map<std::string, Curve> curves;
         for (const Mode& mode : kModes) measurement.measure(mode, &curves[mode.name]);
         draw(curves, workload.title, options.plot);

@@ -42,8 +42,9 @@ bool ended(const RestoredProcess& process, const SignalReader& reader, int& page
       fmt::print(stderr, "icecore: {}\n", *message);
     if ((waits[2].revents & POLLHUP) != 0) pager = -1;
     if (process.pager_lost()) {
-      fmt::print(stderr, "icecore: the pager was killed; so is the process, whose memory would be "
-                         "wrong\n");
+      fmt::print(stderr,
+                 "icecore: the pager was killed; so is the process, whose memory would be "
+                 "wrong\n");
       process.signal(SIGKILL);
     }
   }

@@ -11,6 +11,7 @@
 #include "image/corrupt.hpp"
 #include "image/new_file.hpp"
 #include "image/page_run.hpp"
+#include "sys/mapping.hpp"
 
 namespace icecore {
 namespace {
@@ -97,6 +98,7 @@ std::optional<WorkingSet> WorkingSet::open(const std::filesystem::path& path,
 
 std::span<const std::byte> WorkingSet::read(std::size_t first, std::size_t count) const {
   const auto bytes = file_.bytes().subspan(data_offset_ + first * kPageSize, count * kPageSize);
+  if (!sys::try_populate(bytes)) corrupt("the working set has become shorter, or the disk fails");
   for (std::size_t i = 0; i < count; ++i)
     if (digest64(bytes.subspan(i * kPageSize, kPageSize)) != digests_[first + i])
       corrupt("page {} of the working set differs from its digest", pages_[first + i]);

@@ -30,6 +30,12 @@ constexpr sys::PageMessage kDropped{~std::uint64_t{0}, 0, 0, 0};
 /// much as six single faults.
 constexpr std::uint64_t kLargestCluster = 16;
 
+/// Where pages are touched without order, but many of them: a 64 KiB cluster costs as much as five
+/// or six single faults, so after so many in one such area the rest of it comes at once; and when
+/// so many areas within a MiB have become like that, the rest of that.
+constexpr std::uint64_t kSmall = 64 << 10, kLarge = 1 << 20;
+constexpr std::uint16_t kManyFaults = 4, kManyAreas = 4;
+
 /// How long faults must have been quiet before the rest is filled in.
 constexpr milliseconds kQuiet{20};
 
@@ -174,6 +180,7 @@ void Worker::answer(std::size_t index, std::uint64_t address) {
   if (const auto stored = space.missing.find(address)) {
     const StoredRange range = cluster_around(space, *stored);
     note_touched(range);
+    note_density(index, address);
     if (!fill(index, range, true)) space.deferred.push_back(address);  // an event comes first
     space.expected = range.end();
   } else {
@@ -195,6 +202,36 @@ void Worker::answer(std::size_t index, std::uint64_t address) {
   const auto bucket = std::bit_width(static_cast<std::uint64_t>(took.count()));
   head_.latency[std::min<std::size_t>(bucket, kLatencyBuckets - 1)].fetch_add(
       1, std::memory_order_relaxed);
+}
+
+void Worker::note_density(std::size_t index, std::uint64_t address) {
+  Space& space = spaces_[index];
+  if (++space.faults_in[address / kSmall] != kManyFaults) return;
+  const auto want = [&](std::uint64_t size) {
+    const std::uint64_t start = address / size * size;
+    wanted_.push_back({index, start, start + size});
+  };
+  want(++space.dense_in[address / kLarge] == kManyAreas ? kLarge : kSmall);
+}
+
+/// Fills a piece of what is likely to be touched next.  False when there is nothing.
+bool Worker::fill_wanted() {
+  while (!wanted_.empty()) {
+    Wanted& wanted = wanted_.front();
+    const auto next = spaces_[wanted.space].missing.next(wanted.start);
+    if (!next || next->address >= wanted.end) {
+      wanted_.pop_front();
+      continue;
+    }
+    StoredRange range = *next;
+    range.pages =
+        std::min({range.pages, kLargestCluster, (wanted.end - range.address) / kPageSize});
+    wanted.start = range.address + kPageSize;  // at the least
+    note_touched(range);
+    fill(wanted.space, range, true);
+    return true;
+  }
+  return false;
 }
 
 /// More than the page that is wanted, where that is likely to be wanted too or costs nothing.
@@ -387,6 +424,7 @@ int Worker::wait_ms(Clock::time_point now) const {
     return static_cast<int>(
         std::max<std::int64_t>(0, std::chrono::ceil<milliseconds>(at - now).count()));
   };
+  if (!wanted_.empty()) return 0;
   for (const Space& space : spaces_)
     if (!space.deferred.empty()) return 1;
   if (may_fill(now)) return until(fill_again_);
@@ -441,6 +479,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
       end_recording();
     for (std::size_t i = 0; i < known; ++i)
       if (!spaces_[i].deferred.empty()) retry_deferred(i);
+    if (!busy && fill_wanted()) continue;
     if (!busy && may_fill(now) && now >= fill_again_) fill_piece();
   }
   if (recording()) end_recording();
@@ -457,7 +496,7 @@ void Worker::look_out(std::size_t index) {
   const auto begin = Clock::now();
   while (!spaces_[index].gone && last_fault_ - fault_before_ < kThick &&
          Clock::now() - last_fault_ < kThick) {
-    if (read_messages(index) == 0) sys::yield();
+    if (read_messages(index) == 0 && !fill_wanted()) sys::yield();
     if (Clock::now() - begin > kLookOut) return;  // others want something too
   }
 }

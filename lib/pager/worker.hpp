@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "image/image_reader.hpp"
@@ -54,8 +55,10 @@ class Worker {
     const sys::Userfaultfd* faults = nullptr;
     MissingPages missing;
     bool gone = false;
-    std::uint64_t expected = 0;           ///< the next fault of a program that reads on
-    std::uint64_t cluster = 1;            ///< pages to answer it with
+    std::uint64_t expected = 0;  ///< the next fault of a program that reads on
+    std::uint64_t cluster = 1;   ///< pages to answer it with
+    std::unordered_map<std::uint64_t, std::uint16_t> faults_in;  ///< by kSmall area
+    std::unordered_map<std::uint64_t, std::uint16_t> dense_in;   ///< kSmall areas, by kLarge area
     std::vector<std::uint64_t> deferred;  ///< faults that wait until an event has been read
   };
 
@@ -69,6 +72,8 @@ class Worker {
   void drop(std::size_t space);
 
   void answer(std::size_t space, std::uint64_t address);
+  void note_density(std::size_t space, std::uint64_t address);
+  bool fill_wanted();
   StoredRange cluster_around(Space& space, const StoredRange& stored) const;
   /// Returns true when the page at the beginning of `range` needs no more attention.
   bool fill(std::size_t space, const StoredRange& range, bool for_fault);
@@ -103,6 +108,12 @@ class Worker {
   Clock::time_point last_fault_ = began_;
   Clock::time_point fault_before_ = began_ - std::chrono::hours{1};
   Clock::time_point last_look_ = began_;
+  /// Where so much has been touched that the rest is likely to be.
+  struct Wanted {
+    std::size_t space;
+    std::uint64_t start, end;
+  };
+  std::deque<Wanted> wanted_;
   std::size_t fill_space_ = 0;
   std::uint64_t fill_at_ = 0;
   Clock::time_point fill_again_ = began_;

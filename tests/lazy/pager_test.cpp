@@ -167,6 +167,7 @@ TEST_CASE("a pager that is killed again and again is replaced and no byte is wro
 TEST_CASE("a process whose whole pager is killed is killed too") {
   Fixture fixture{"large_memory", {"16"}};
   RestoredByTool restored{fixture.image(), {"--fill", "never", "--no-record"}};
+  REQUIRE(restored.running());
   const std::vector<pid_t> pagers = pagers_of(restored.pid());
   REQUIRE(pagers.size() == 2);
   for (const pid_t pager : pagers) ::kill(pager, SIGSTOP);  // so that neither replaces the other
@@ -176,8 +177,8 @@ TEST_CASE("a process whose whole pager is killed is killed too") {
 
 TEST_CASE("without a pager a restore is refused and an eager one works") {
   Fixture fixture{"large_memory", {"16"}};
-  const Outcome outcome =
-      run({"env", "ICECORE_PAGER=/nowhere/icecore-pager", ICECORE_TOOL, "restore", fixture.image()});
+  const Outcome outcome = run(
+      {"env", "ICECORE_PAGER=/nowhere/icecore-pager", ICECORE_TOOL, "restore", fixture.image()});
   INFO(outcome.err);
   CHECK(outcome.status == 125);
   CHECK_THAT(outcome.err, Catch::Contains("/nowhere/icecore-pager"));
