@@ -11,28 +11,14 @@
 
 #include "check.hpp"
 #include "fault_injection.hpp"
-#include "image/image_data.hpp"
 #include "memory/page_store.hpp"
 #include "memory/prefetch.hpp"
-#include "pager/pager_process.hpp"
-#include "state/rebuild.hpp"
+#include "restore_story.hpp"
 #include "stopwatch.hpp"
 #include "sys/process.hpp"
 #include "tracee/tracer_thread.hpp"
 
 namespace icecore {
-
-namespace {
-
-struct Restored {
-  ProcessRebuild::Running running;
-  RestoreReport report;
-  std::optional<pager::PagerProcess> pager;
-};
-
-}  // namespace
-
-struct RestoredProcess::State : Restored {};
 
 namespace {
 
@@ -89,7 +75,8 @@ pager::Orders prepare_memory(const Image::Data& image, const RestoreOptions& opt
   return orders;
 }
 
-Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_namespace) {
+Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_namespace,
+              const Gate& gate) {
   Stopwatch watch;
   RestoreReport report;
   const ImageReader& image = data.reader;
@@ -135,33 +122,40 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
 
   rebuild.set_registers();
   fault_point("restore: ready");
-  ProcessRebuild::Running running = rebuild.let_run();
-  if (pager) pager->release();
   report.thaw = watch.lap();
   report.total = watch.elapsed();
   report.in_namespace = in_namespace;
-  return Restored{std::move(running), std::move(report), std::move(pager)};
-}
+  if (gate) gate(rebuild.pid(), rebuild.process(), report);
+  watch.lap();  // how long it was kept waiting is not ours
 
-/// On the wanted ids; or, when that is left to us and they are taken, in a namespace of its own.
-Restored tell_with_ids(const Image::Data& image, const RestoreOptions& options) {
-  const bool automatic = options.pids == Pids::automatic;
-  const bool in_namespace = options.pids == Pids::in_namespace ||
-                            (automatic && !ids_in_use(*image.reader.manifest().process).empty());
-  try {
-    return on_tracer_thread([&] { return tell(image, options, in_namespace); });
-  } catch (const Error& error) {
-    // Taken since we looked.
-    if (!automatic || in_namespace || error.sys_errno() != EEXIST) throw;
-  }
-  return on_tracer_thread([&] { return tell(image, options, true); });
+  ProcessRebuild::Running running = rebuild.let_run();
+  if (pager) pager->release();
+  const auto let_run = watch.lap();
+  report.thaw += let_run;
+  report.total += let_run;
+  return Restored{std::move(running), std::move(report), std::move(pager)};
 }
 
 }  // namespace
 
+/// On the wanted ids; or, when that is left to us and they are taken, in a namespace of its own.
+Restored restore_through(const Image::Data& image, const RestoreOptions& options,
+                         const Gate& gate) {
+  const bool automatic = options.pids == Pids::automatic;
+  const bool in_namespace = options.pids == Pids::in_namespace ||
+                            (automatic && !ids_in_use(*image.reader.manifest().process).empty());
+  try {
+    return on_tracer_thread([&] { return tell(image, options, in_namespace, gate); });
+  } catch (const Error& error) {
+    // Taken since we looked.
+    if (!automatic || in_namespace || error.sys_errno() != EEXIST) throw;
+  }
+  return on_tracer_thread([&] { return tell(image, options, true, gate); });
+}
+
 RestoredProcess restore(const Image& image, const RestoreOptions& options) {
   return RestoredProcess{std::make_unique<RestoredProcess::State>(
-      RestoredProcess::State{tell_with_ids(image.data(), options)})};
+      RestoredProcess::State{restore_through(image.data(), options, {})})};
 }
 
 RestoredProcess::RestoredProcess(std::unique_ptr<State> state) : state_(std::move(state)) {}

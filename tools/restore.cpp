@@ -2,6 +2,7 @@
 //
 // icecore restore: a process out of a file, before our eyes or on its own.
 #include <fmt/format.h>
+#include <icecore/error.hpp>
 #include <icecore/restore.hpp>
 #include <signal.h>
 
@@ -26,6 +27,11 @@ class Restore final : public Invocation {
     app.add_option("IMAGE", image_, "The image")->option_text(" ")->required();
     CLI::Option* detach =
         app.add_flag("--detach", detach_, "Print the process id and leave the process to itself");
+    app.add_flag(
+           "--prepare", prepare_,
+           "Do everything but let the process run; that, when a line comes on standard input, "
+           "or SIGCONT")
+        ->excludes(detach);
     app.add_option("--pid-file", pid_file_, "Also write the process id to a file")
         ->option_text("FILE")
         ->needs(detach);
@@ -99,10 +105,24 @@ class Restore final : public Invocation {
     options.record_for = std::chrono::milliseconds{static_cast<std::int64_t>(record_for_ * 1000)};
     options.progress = progress.callback();
     options.stop = stop.token();
-    RestoredProcess process = restore(Image::open(image_), options);
+    RestoredProcess process =
+        prepare_ ? start_when_told(options) : restore(Image::open(image_), options);
     for (const std::string& warning : process.report().warnings)
       fmt::print(stderr, "icecore: warning: {}\n", warning);
     return process;
+  }
+
+  /// The process reads from where we do: nothing behind the line may be taken from it.
+  RestoredProcess start_when_told(const RestoreOptions& options) const {
+    PreparedProcess prepared = prepare(Image::open(image_), options);
+    if (json) {
+      fmt::print(json_stream, "{}\n",
+                 JsonObject{}.add("prepared", true).add("pid", prepared.pid()).text());
+      std::fflush(json_stream);
+    }
+    if (!wait_for_line_or(SIGCONT, options.stop))
+      throw Error{Errc::cancelled, "restore: standard input ended before the start"};
+    return std::move(prepared).start();
   }
 
   static void end(RestoredProcess& process) {
@@ -133,6 +153,7 @@ class Restore final : public Invocation {
   RestoreChoices choices_;
   std::string image_;
   bool detach_ = false;
+  bool prepare_ = false;
   std::string pid_file_;
   bool eager_ = false;
   bool lazy_ = false;

@@ -87,4 +87,23 @@ void StopOnSignal::stop_for(int number) {
   ::raise(number);
 }
 
+bool wait_for_line_or(int signal, const std::stop_token& stop) {
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  sigaddset(&wanted, signal);
+  const SignalReader reader{wanted};
+  constexpr int kLookMs = 50;  // whether a stop is requested
+  while (!stop.stop_requested()) {
+    std::array<::pollfd, 2> waits{{{0, POLLIN, 0}, {reader.fd(), POLLIN, 0}}};
+    ::poll(waits.data(), waits.size(), kLookMs);
+    if (waits[1].revents != 0 && reader.read()) return true;
+    if (waits[0].revents == 0) continue;
+    char byte = 0;
+    const ssize_t count = ::read(0, &byte, 1);
+    if (count == 0) return false;
+    if (count == 1 && byte == '\n') return true;
+  }
+  return false;
+}
+
 }  // namespace icecore::tool

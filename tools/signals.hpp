@@ -78,4 +78,8 @@ class StopOnSignal {
   std::thread thread_;
 };
 
+/// Waits for a line on standard input, and takes no byte behind it; or for a signal, which must be
+/// blocked.  False when standard input ends, or a stop is requested.
+bool wait_for_line_or(int signal, const std::stop_token& stop);
+
 }  // namespace icecore::tool

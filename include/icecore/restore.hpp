@@ -113,6 +113,8 @@ struct PagerStatistics {
 /// Destroying this object does nothing to the process.
 class ICECORE_EXPORT RestoredProcess {
  public:
+  struct ICECORE_NO_EXPORT State;  ///< not for users
+
   RestoredProcess(RestoredProcess&&) noexcept;
   RestoredProcess& operator=(RestoredProcess&&) noexcept;
   ~RestoredProcess();
@@ -151,8 +153,8 @@ class ICECORE_EXPORT RestoredProcess {
   void signal(int number) const;
 
  private:
-  struct State;
   friend RestoredProcess restore(const Image&, const RestoreOptions&);
+  friend class PreparedProcess;
   explicit RestoredProcess(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
@@ -171,5 +173,40 @@ class ICECORE_EXPORT RestoredProcess {
 /// Needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, and CAP_SYS_PTRACE.
 /// Throws icecore::Error.
 ICECORE_EXPORT RestoredProcess restore(const Image& image, const RestoreOptions& options = {});
+
+/// A restored process that is complete but has not run yet: what is left is microseconds.  It takes
+/// the memory of its working set and nothing else.
+///
+/// Destroying it, or the end of the caller, ends it.  Two threads of the caller wait with it.
+class ICECORE_EXPORT PreparedProcess {
+ public:
+  struct ICECORE_NO_EXPORT State;  ///< not for users
+
+  PreparedProcess(PreparedProcess&&) noexcept;
+  PreparedProcess& operator=(PreparedProcess&&) noexcept;
+  ~PreparedProcess();
+
+  /// As seen by the caller.
+  pid_t pid() const noexcept;
+
+  /// Owned by this.  Tells of the end of a process with one thread only; of others when they have
+  /// been started, since those that trace a thread have to let go of it first.
+  int pidfd() const noexcept;
+
+  /// So far.
+  const RestoreReport& report() const noexcept;
+
+  /// Lets it run; this object is then empty.  One that somebody has killed meanwhile has ended
+  /// then, as wait() tells.
+  RestoredProcess start() &&;
+
+ private:
+  friend PreparedProcess prepare(const Image&, const RestoreOptions&);
+  explicit PreparedProcess(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Does all of restore() but its last step.  Throws what restore() throws.
+ICECORE_EXPORT PreparedProcess prepare(const Image& image, const RestoreOptions& options = {});
 
 }  // namespace icecore

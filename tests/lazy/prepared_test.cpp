@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A process that is restored but for its last step.
+#include <catch2/catch.hpp>
+#include <icecore/snapshot.hpp>
+#include <signal.h>
+
+#include "support/restored.hpp"
+#include "support/run.hpp"
+#include "support/target.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace test {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Fixture {
+  TemporaryFolder folder;
+  std::string secret;
+  Conversation conversation = make_conversation();
+
+  explicit Fixture(const std::string& name = "large_memory", const Arguments& arguments = {"16"}) {
+    Target target{name, arguments};
+    secret = target.ask("secret?");
+    icecore::snapshot(target.pid(), image(), {.kill = true, .fsync = false});
+    target.process().await_end();
+  }
+
+  fs::path image() const { return folder / "image"; }
+
+  icecore::PreparedProcess prepare() const {
+    icecore::RestoreOptions options;
+    const Streams streams = conversation.streams();
+    options.standard_streams = {streams.in, streams.out, streams.error};
+    return icecore::prepare(icecore::Image::open(image()), options);
+  }
+};
+
+TEST_CASE("a prepared process runs when it is started and not before") {
+  Fixture fixture;
+  icecore::PreparedProcess prepared = fixture.prepare();
+  fixture.conversation.tell("secret?");
+  CHECK_THROWS(fixture.conversation.hear(std::chrono::milliseconds{50}));
+  CHECK(::kill(prepared.pid(), 0) == 0);
+  CHECK(prepared.report().lazy);
+  icecore::RestoredProcess process = std::move(prepared).start();
+  fixture.conversation.begin();
+  CHECK(fixture.conversation.hear() == fixture.secret);
+  CHECK(fixture.conversation.ask("check?") == "ok");
+  fixture.conversation.tell("exit 3");
+  CHECK(exit_status(process.wait()) == 3);
+}
+
+TEST_CASE("a prepared process goes with its preparer") {
+  Fixture fixture;
+  pid_t pid = 0;
+  {
+    const icecore::PreparedProcess prepared = fixture.prepare();
+    pid = prepared.pid();
+    CHECK(::kill(pid, 0) == 0);
+  }
+  CHECK(::kill(pid, 0) == -1);
+}
+
+TEST_CASE("a prepared process that is killed has ended when it is started") {
+  const std::string threads = GENERATE("0", "20");
+  Fixture fixture{"many_threads", {threads}};
+  icecore::PreparedProcess prepared = fixture.prepare();
+  ::kill(prepared.pid(), SIGKILL);
+  icecore::RestoredProcess process = std::move(prepared).start();
+  const int status = process.wait();
+  CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+}
+
+TEST_CASE("several are prepared at once and started in any order") {
+  Fixture first, second, third;
+  icecore::PreparedProcess a = first.prepare(), b = second.prepare(), c = third.prepare();
+  for (auto* one : {&c, &a, &b}) {
+    Fixture& fixture = one == &a ? first : one == &b ? second : third;
+    icecore::RestoredProcess process = std::move(*one).start();
+    fixture.conversation.begin();
+    CHECK(fixture.conversation.ask("secret?") == fixture.secret);
+    fixture.conversation.tell("exit 0");
+    process.wait();
+  }
+}
+
+TEST_CASE("icecore restore --prepare starts the process when a line comes, or SIGCONT") {
+  Fixture fixture;
+  const bool by_line = GENERATE(true, false);
+  Conversation conversation = make_conversation();
+  Process tool =
+      Process::start({ICECORE_TOOL, "restore", fixture.image(), "--prepare", "--pids", "same"},
+                     conversation.streams());
+  conversation.begin();
+  if (by_line) {
+    conversation.tell("go");
+  } else {
+    const Deadline deadline{kPatience};
+    while (children_of(tool.pid()).empty())
+      if (deadline.passed()) throw std::runtime_error{"nothing is prepared"};
+    tool.signal(SIGCONT);
+  }
+  CHECK(conversation.ask("secret?") == fixture.secret);
+  conversation.tell("exit 5");
+  CHECK(exit_status(tool.wait()) == 5);
+}
+
+TEST_CASE("icecore restore --prepare ends with its standard input") {
+  Fixture fixture;
+  Conversation conversation = make_conversation();
+  Process tool = Process::start({ICECORE_TOOL, "restore", fixture.image(), "--prepare"},
+                                conversation.streams());
+  conversation.begin();
+  conversation.hang_up();
+  CHECK(exit_status(tool.wait()) == 125);
+}
+
+}  // namespace
+}  // namespace test
