@@ -23,6 +23,7 @@
 #include "image/new_file.hpp"
 #include "image/state_generated.h"
 #include "image/syscall_names.hpp"
+#include "image/working_set.hpp"
 #include "memory/page_encoder.hpp"
 #include "memory/page_store.hpp"
 #include "memory/worker.hpp"
@@ -312,6 +313,14 @@ Image Image::open(const std::filesystem::path& path) {
 ImageInfo Image::info() const {
   const ImageReader& reader = data_->reader;
   const state::ProcessT& process = *reader.manifest().process;
+  std::uint64_t working_set_pages = 0;
+  std::string working_set_problem;
+  try {
+    if (const auto set = WorkingSet::open(WorkingSet::path_for(data_->path), reader))
+      working_set_pages = set->pages().size();
+  } catch (const Error& error) {
+    working_set_problem = error.what();
+  }
   return {
       .major_version = reader.major_version(),
       .minor_version = reader.minor_version(),
@@ -329,6 +338,8 @@ ImageInfo Image::info() const {
       .mappings = mapping_infos(process, reader.page_map()),
       .descriptors = descriptor_infos(process),
       .files = file_infos(process),
+      .working_set_pages = working_set_pages,
+      .working_set_problem = std::move(working_set_problem),
   };
 }
 

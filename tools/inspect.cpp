@@ -44,6 +44,13 @@ void print_process(const ImageInfo& info) {
   fmt::print("format       {}.{}, {}\n", info.major_version, info.minor_version,
              name_of(info.encoding));
   fmt::print("size         {}, {} pages stored\n", human_size(info.image_bytes), info.stored_pages);
+  if (info.working_set_pages != 0)
+    fmt::print("working set  {} pages, {}\n", info.working_set_pages,
+               human_size(info.working_set_pages * 4096));
+  else
+    fmt::print("working set  none{}\n", info.working_set_problem.empty()
+                                            ? ""
+                                            : " (" + printable(info.working_set_problem) + ")");
   fmt::print("process      {} {}\n", info.pid, printable(info.name));
   fmt::print("executable   {}\n", printable(info.executable));
   fmt::print("arguments    {}\n", joined(info.arguments));
@@ -122,6 +129,8 @@ JsonObject describe(const ImageInfo& info) {
       .add("encoding", name_of(info.encoding))
       .add("image_bytes", info.image_bytes)
       .add("stored_pages", info.stored_pages)
+      .add("working_set_pages", info.working_set_pages)
+      .add("working_set_problem", info.working_set_problem)
       .add("pid", info.pid)
       .add("name", info.name)
       .add("executable", info.executable)

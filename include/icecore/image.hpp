@@ -62,6 +62,10 @@ struct ImageInfo {
     std::string build_id;  ///< hex, empty where the file has none
   };
   std::vector<File> files;  ///< every file that a restore depends on
+
+  /// Pages that the next lazy restore has in place before the process runs (IMAGE.ws); 0: none.
+  std::uint64_t working_set_pages = 0;
+  std::string working_set_problem;  ///< why there is one that cannot be used; empty: no such
 };
 
 /// One thing that a restore needs, held against this machine.

@@ -212,6 +212,13 @@ TEST_CASE("a process that is stopped and continued while it is loaded goes on") 
   CHECK(restored.ask("check?") == "ok");
 }
 
+TEST_CASE("a hundred children of a process that is being loaded are served") {
+  Fixture fixture{"memory_model"};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  CHECK(restored.ask("children 100") == "ok");
+  CHECK(restored.ask("check?") == "ok");
+}
+
 TEST_CASE("a pager goes on when the icecore that restored is killed") {
   Fixture fixture{"large_memory", {"16"}};
   RestoredByTool restored{fixture.image(), {"--fill", "never", "--no-record"}};
@@ -269,6 +276,8 @@ TEST_CASE("what a process touches is kept and is there at once the next time") {
     restored.await_end();
   }
   await([&] { return fs::exists(fixture.working_set()); }, "no working set");
+  CHECK(icecore::Image::open(fixture.image()).info().working_set_pages >= 16);
+  CHECK_THAT(icecore({"inspect", fixture.image()}).out, Catch::Contains("working set  "));
   CHECK(fs::status(fixture.working_set()).permissions() ==
         (fs::perms::owner_read | fs::perms::owner_write));
   Restored restored{fixture.image(), {.loading = Loading::lazy, .fill = Fill::never}};

@@ -2,6 +2,7 @@
 //
 // Memory that changes in every way it can, held against a model of it, by several threads at once:
 //   "work N"  every thread makes N random changes and looks; "ok" or "wrong: …"
+//   "children N"  makes N children that live at the same time, each of which looks at all its pages
 //   "check?"  looks at every page
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -63,6 +64,13 @@ class Arena {
           look(page);
       }
     }
+  }
+
+  /// For a child, which may not throw.
+  bool holds_everywhere() const {
+    for (std::size_t page = 0; page < kPages; ++page)
+      if (!holds(at(page), seeds_[page])) return false;
+    return true;
   }
 
   void look_everywhere() const {
@@ -212,5 +220,30 @@ int main() {
     crew.each([&](std::size_t i) { arenas[i]->work(std::stoul(changes)); });
     return "ok";
   };
-  return serve(check, {{"work", work}});
+  const auto children = [&](const std::string& count) {
+    int gate[2];
+    must(::pipe(gate), "pipe");
+    std::vector<pid_t> all;
+    for (std::size_t i = 0; i < std::stoul(count); ++i) {
+      const pid_t child = static_cast<pid_t>(must(::fork(), "fork"));
+      if (child == 0) {
+        char byte = 0;
+        ::close(gate[1]);
+        if (::read(gate[0], &byte, 1) != 0) ::_exit(2);  // until all are there
+        for (const auto& arena : arenas)
+          if (!arena->holds_everywhere()) ::_exit(1);
+        ::_exit(0);
+      }
+      all.push_back(child);
+    }
+    ::close(gate[0]);
+    ::close(gate[1]);
+    for (const pid_t child : all) {
+      int status = 0;
+      must(::waitpid(child, &status, 0), "waitpid");
+      require(status == 0, "a child found something else");
+    }
+    return "ok";
+  };
+  return serve(check, {{"work", work}, {"children", children}});
 }
