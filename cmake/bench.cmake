@@ -9,6 +9,7 @@ foreach(source IN LISTS BENCHES)
   target_compile_definitions(bench_${name} PRIVATE
     ICECORE_TOOL="$<TARGET_FILE:icecore_tool>" ICECORE_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
     ICECORE_TARGET_DIR="${PROJECT_BINARY_DIR}/tests/targets")
+  add_dependencies(bench_${name} icecore_tool)
   target_link_libraries(bench_${name} PRIVATE icecore::icecore fmt::fmt PkgConfig::DEPS
                                               Threads::Threads icecore_flags)
 endforeach()

@@ -190,6 +190,35 @@ TEST_CASE("without a pager a restore is refused and an eager one works") {
   CHECK(conversation.ask("check?") == "ok");
 }
 
+TEST_CASE("where userfaultfd is not permitted a restore is refused and an eager one works") {
+  if (::geteuid() != 0 || !in_path("setpriv")) return skip("needs root and setpriv");
+  std::ifstream setting{"/proc/sys/vm/unprivileged_userfaultfd"};
+  if (setting.get() != '0') return skip("vm.unprivileged_userfaultfd is set");
+  const Arguments without = {"setpriv", "--bounding-set=-sys_ptrace", "--"};
+  const auto command = [&](const Arguments& rest) {
+    Arguments words = without;
+    words.insert(words.end(), rest.begin(), rest.end());
+    return words;
+  };
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  Target target = Target::of_command(command({target_path("large_memory"), "16"}));
+  const Outcome taken = run(command({ICECORE_TOOL, "snapshot", std::to_string(target.pid()), "-o",
+                                     image, "--kill", "--no-fsync"}));
+  INFO(taken.err);
+  REQUIRE(taken.status == 0);
+  target.process().await_end();
+  const Outcome outcome = run(command({ICECORE_TOOL, "restore", image}));
+  CHECK(outcome.status == 125);
+  CHECK_THAT(outcome.err, Catch::Contains("vm.unprivileged_userfaultfd") &&
+                              Catch::Contains("/dev/userfaultfd") && Catch::Contains("--eager"));
+  Conversation conversation = make_conversation();
+  Process tool =
+      Process::start(command({ICECORE_TOOL, "restore", image, "--eager"}), conversation.streams());
+  conversation.begin();
+  CHECK(conversation.ask("check?") == "ok");
+}
+
 TEST_CASE("a debugger may look at a process that is being loaded") {
   if (!in_path("gdb")) return skip("no gdb");
   Fixture fixture{"large_memory", {"16"}};
