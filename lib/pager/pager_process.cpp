@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -49,16 +50,21 @@ void tell(const Pager& pager, const std::string& text) {
   ::syslog(LOG_ERR, "%s", text.c_str());
 }
 
-/// What a worker dies of again and again, without serving anything, no other worker will survive.
+/// What workers die of again and again, at once and without serving anything, no other will
+/// survive.
 class Patience {
  public:
   bool ends(std::uint64_t served) {
-    deaths_ = served == served_ ? deaths_ + 1 : 0;
+    const auto now = std::chrono::steady_clock::now();
+    const bool in_vain = served == served_ && now - last_ < std::chrono::milliseconds{100};
+    deaths_ = in_vain ? deaths_ + 1 : 0;
     served_ = served;
-    return deaths_ >= 20;
+    last_ = now;
+    return deaths_ >= 100;
   }
 
  private:
+  std::chrono::steady_clock::time_point last_;
   std::uint64_t served_ = 0;
   int deaths_ = 0;
 };
@@ -149,6 +155,10 @@ int run() noexcept {
   for (const int signal : {SIGHUP, SIGINT, SIGTERM, SIGPIPE}) ::signal(signal, SIG_IGN);
   const sys::Fd socket{kSocket};
   try {
+    // Every process that the one we serve forks is a descriptor.
+    auto files = sys::resource_limit(0, RLIMIT_NOFILE);
+    files.soft = files.hard;
+    sys::set_resource_limit(0, RLIMIT_NOFILE, files);
     // A child of nobody: whoever restores does not have to wait for us.
     if (sys::fork_with_one_table() != 0) ::_exit(0);
     return serve_orders(socket);

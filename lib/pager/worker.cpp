@@ -65,6 +65,7 @@ Worker::Worker(const Shared& shared, const ImageReader& image, int root, const s
   spaces_.emplace_back();
   spaces_.front().faults = new sys::Userfaultfd{sys::Userfaultfd::opened(sys::Fd{root})};
   for (const StoredRange& range : orders_.ranges) spaces_.front().missing.add(range);
+  live_.push_back(0);
   if (recording()) {
     touched_.resize(image.page_map().stored_pages);
     for (std::uint64_t i = 0; i < head_.recorded; ++i) touched_[shared_.record()[i]] = true;
@@ -80,6 +81,7 @@ void Worker::replay() {
     if (entry.message == kDropped) {
       spaces_[entry.space].gone = true;
       spaces_[entry.space].missing = {};
+      std::erase(live_, entry.space);
     } else {
       apply(entry.space, entry.message);
     }
@@ -95,6 +97,7 @@ void Worker::apply(std::size_t index, const sys::PageMessage& message) {
       Space& child = spaces_.emplace_back();
       child.faults = new sys::Userfaultfd{sys::Userfaultfd::opened(sys::Fd{event.fd})};
       child.missing = spaces_[index].missing;
+      live_.push_back(spaces_.size() - 1);
       break;
     }
     case Kind::remap:
@@ -151,14 +154,20 @@ void Worker::resume_pending() {
 
 void Worker::wake_everybody() {
   constexpr std::uint64_t kEndOfUserSpace = 0x7ffffffff000;
-  for (std::size_t i = 0; i < spaces_.size(); ++i)
-    if (!spaces_[i].gone && !spaces_[i].faults->wake(0, kEndOfUserSpace)) drop(i);
+  const std::vector<std::size_t> live = live_;
+  for (const std::size_t i : live) {
+    if (spaces_[i].faults->alive())
+      spaces_[i].faults->wake(0, kEndOfUserSpace);
+    else
+      drop(i);
+  }
 }
 
 void Worker::drop(std::size_t index) {
   Space& space = spaces_[index];
   if (space.gone) return;
   space.gone = true;
+  std::erase(live_, index);
   space.missing = {};
   space.deferred.clear();
   const std::uint64_t used = head_.journal_used;
@@ -402,14 +411,11 @@ void Worker::end_recording() {
 
 std::uint64_t Worker::count_missing() const {
   std::uint64_t pages = 0;
-  for (const Space& space : spaces_) pages += space.missing.pages();
+  for (const std::size_t i : live_) pages += spaces_[i].missing.pages();
   return pages;
 }
 
-bool Worker::finished() const {
-  const bool nobody = std::ranges::all_of(spaces_, [](const Space& space) { return space.gone; });
-  return nobody || (count_missing() == 0 && !recording());
-}
+bool Worker::finished() const { return live_.empty() || (count_missing() == 0 && !recording()); }
 
 bool Worker::may_fill(Clock::time_point now) const {
   if (recording() || count_missing() == 0) return false;
@@ -425,8 +431,8 @@ int Worker::wait_ms(Clock::time_point now) const {
         std::max<std::int64_t>(0, std::chrono::ceil<milliseconds>(at - now).count()));
   };
   if (!wanted_.empty()) return 0;
-  for (const Space& space : spaces_)
-    if (!space.deferred.empty()) return 1;
+  for (const std::size_t i : live_)
+    if (!spaces_[i].deferred.empty()) return 1;
   if (may_fill(now)) return until(fill_again_);
   int wait = static_cast<int>(kLook.count());
   if (recording()) return std::min(wait, until(began_ + orders_.record_for));
@@ -441,14 +447,14 @@ Worker::End Worker::serve(const sys::Fd& partner) {
   std::vector<::pollfd> waits;
   while (!finished()) {
     head_.missing_pages = count_missing();
-    head_.spaces = spaces_.size();
+    head_.spaces = live_.size();
     waits.clear();
     waits.push_back({partner.get(), POLLIN, 0});
     waits.push_back({process_ended_ ? -1 : process_.get(), POLLIN, 0});
     waits.push_back({listener_ != nullptr ? listener_->get() : -1, POLLIN, 0});
     const std::size_t first = waits.size();
-    for (const Space& space : spaces_)
-      waits.push_back({space.gone ? -1 : space.faults->fd(), POLLIN, 0});
+    const std::vector<std::size_t> watched = live_;
+    for (const std::size_t i : watched) waits.push_back({spaces_[i].faults->fd(), POLLIN, 0});
     ::poll(waits.data(), waits.size(), wait_ms(Clock::now()));
 
     if (waits[2].revents != 0) {
@@ -456,14 +462,13 @@ Worker::End Worker::serve(const sys::Fd& partner) {
       head_.wanted_now = 1;
       if (recording()) end_recording();
     }
-    const std::size_t known = spaces_.size();  // those that are made now are not in `waits`
     bool busy = false;
-    for (std::size_t i = 0; i < known && first + i < waits.size(); ++i)
-      if ((waits[first + i].revents & POLLIN) != 0) {
-        read_messages(i);
-        look_out(i);
-        busy = true;
-      }
+    for (std::size_t i = 0; i < watched.size(); ++i) {
+      if ((waits[first + i].revents & POLLIN) == 0 || spaces_[watched[i]].gone) continue;
+      read_messages(watched[i]);
+      look_out(watched[i]);
+      busy = true;
+    }
     if (waits[0].revents != 0) return End::partner_gone;
     if (waits[1].revents != 0) {
       process_ended_ = true;
@@ -477,7 +482,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
     if (recording() &&
         (process_ended_ || count_missing() == 0 || now - began_ >= orders_.record_for))
       end_recording();
-    for (std::size_t i = 0; i < known; ++i)
+    for (const std::size_t i : watched)
       if (!spaces_[i].deferred.empty()) retry_deferred(i);
     if (!busy && fill_wanted()) continue;
     if (!busy && may_fill(now) && now >= fill_again_) fill_piece();

@@ -102,6 +102,7 @@ class Worker {
   const sys::Fd& socket_;
   const sys::Fd* listener_ = nullptr;
   std::deque<Space> spaces_;
+  std::vector<std::size_t> live_;  // of these, those that are not gone
   bool process_ended_ = false;
   std::vector<bool> touched_;  // by stored page, while recording
   Clock::time_point began_ = Clock::now();

@@ -141,9 +141,15 @@ FillResult Userfaultfd::try_poison(std::uint64_t address, std::size_t size_bytes
   return result_of(status, poison.updated);
 }
 
-bool Userfaultfd::wake(std::uint64_t start, std::uint64_t end) const noexcept {
+void Userfaultfd::wake(std::uint64_t start, std::uint64_t end) const noexcept {
   ::uffdio_range range{.start = start, .len = end - start};
-  return ::ioctl(fd_.get(), UFFDIO_WAKE, &range) == 0 || errno != ESRCH;
+  ::ioctl(fd_.get(), UFFDIO_WAKE, &range);
+}
+
+bool Userfaultfd::alive() const noexcept {
+  // A place where no process has memory of its own: only the answer counts.
+  constexpr std::uint64_t kLastPage = 0x7fffffffe000;
+  return try_zero(kLastPage, 4096).stop != FillResult::Stop::process_gone;
 }
 
 std::size_t Userfaultfd::read(std::span<PageMessage> messages) const {

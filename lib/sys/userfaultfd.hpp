@@ -22,6 +22,7 @@
 //  * A message is copied out before the reader can die of a signal; a descriptor that it brings
 //    (fork) is one of the reader's.
 //  * A mapping that is split or merged keeps its registration; a fresh one in its place has none.
+//  * The end of a process is not reported; fills fail with ESRCH from then on, a wake does not.
 //  * UFFDIO_POISON (Linux 6.6): touching the page is SIGBUS.
 
 #include <array>
@@ -96,8 +97,11 @@ class Userfaultfd {
   FillResult try_zero(std::uint64_t address, std::size_t size_bytes) const noexcept;
   FillResult try_poison(std::uint64_t address, std::size_t size_bytes) const noexcept;
 
-  /// Faults that were read but not answered are raised again.  False when the process is gone.
-  bool wake(std::uint64_t start, std::uint64_t end) const noexcept;
+  /// Faults that were read but not answered are raised again.
+  void wake(std::uint64_t start, std::uint64_t end) const noexcept;
+
+  /// False when the address space is gone: its last process has ended, or runs another program.
+  bool alive() const noexcept;
 
   /// Reads messages that are there; returns their number.  The descriptor must not block.
   std::size_t read(std::span<PageMessage> messages) const;
