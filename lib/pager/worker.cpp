@@ -457,8 +457,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
     for (const std::size_t i : watched) waits.push_back({spaces_[i].faults->fd(), POLLIN, 0});
     ::poll(waits.data(), waits.size(), wait_ms(Clock::now()));
 
-    if (waits[2].revents != 0) {
-      sys::accept_and_keep(*listener_);
+    if (waits[2].revents != 0 && sys::accept_and_keep(*listener_)) {
       head_.wanted_now = 1;
       if (recording()) end_recording();
     }

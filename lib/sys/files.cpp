@@ -303,6 +303,14 @@ Fd make_stream_socket() {
       checked([] { return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); }, "make a socket")};
 }
 
+/// True when our own user, or root, is at the other end.
+bool is_ours(int socket) noexcept {
+  ::ucred peer{};
+  ::socklen_t size = sizeof peer;
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         (peer.uid == ::geteuid() || peer.uid == 0);
+}
+
 }  // namespace
 
 Fd try_listen(const std::string& name) {
@@ -317,16 +325,15 @@ Fd try_connect(const std::string& name) {
   Fd socket = make_stream_socket();
   const AbstractAddress address{name};
   if (::connect(socket.get(), address.get(), address.size) != 0) return {};
-  ::ucred peer{};
-  ::socklen_t size = sizeof peer;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 ||
-      (peer.uid != ::geteuid() && peer.uid != 0))
-    return {};
+  if (!is_ours(socket.get())) return {};
   return socket;
 }
 
-void accept_and_keep(const Fd& listener) noexcept {
-  ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
+bool accept_and_keep(const Fd& listener) noexcept {
+  Fd connection{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+  if (!connection || !is_ours(connection.get())) return false;
+  connection.release();
+  return true;
 }
 
 std::filesystem::path own_file() {

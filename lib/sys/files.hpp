@@ -135,8 +135,9 @@ bool wait_hang_up(const Fd& socket, std::optional<std::chrono::milliseconds> pat
 /// descriptor when the name is taken, or when nobody of our own user listens there.
 Fd try_listen(const std::string& name);
 Fd try_connect(const std::string& name);
-/// Takes a connection, which stays until we end.
-void accept_and_keep(const Fd& listener) noexcept;
+/// Takes a connection of our own user, or of root, which then stays until we end.  False when there
+/// is none, or it was somebody else's.
+bool accept_and_keep(const Fd& listener) noexcept;
 
 /// The file that this code was loaded from: the shared library, or the program it is linked into.
 std::filesystem::path own_file();
