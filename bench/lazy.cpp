@@ -24,13 +24,15 @@ struct Options {
   std::size_t runs = 5;
   bool quick = false;
   bool json = false;
-  bool cold = false;  ///< drop the page cache before every restore
+  bool cold = false;          ///< drop the page cache before every restore
+  std::string workload = {};  ///< only those with this in their title
   fs::path plot = {};
   fs::path folder = fs::temp_directory_path();
 };
 
 constexpr const char* kUsage =
-    "lazy [--runs N] [--quick] [--json] [--cold] [--plot FILE.svg] [--folder PATH]\n";
+    "lazy [--runs N] [--quick] [--json] [--cold] [--workload TEXT] [--plot FILE.svg] "
+    "[--folder PATH]\n";
 
 Options parse(const std::vector<std::string>& words) {
   Options options;
@@ -47,6 +49,8 @@ Options parse(const std::vector<std::string>& words) {
       options.cold = true;
     else if (*word == "--runs")
       options.runs = std::stoul(value());
+    else if (*word == "--workload")
+      options.workload = value();
     else if (*word == "--plot")
       options.plot = value();
     else if (*word == "--folder")
@@ -162,7 +166,10 @@ class Workplace {
 };
 
 /// Resident memory over time, from the start of a restore.
-using Curve = std::vector<std::pair<double, double>>;
+struct Curve {
+  std::vector<std::pair<double, double>> samples;  ///< seconds, bytes
+  std::pair<double, double> answer;
+};
 
 class Measurement {
  public:
@@ -195,7 +202,7 @@ class Measurement {
         pid_t pid = 0;
         while (!stop.stop_requested()) {
           if (pid == 0) pid = child_of(restored.pid());
-          if (pid != 0) curve->emplace_back(seconds_since(begin), resident_bytes(pid));
+          if (pid != 0) curve->samples.emplace_back(seconds_since(begin), resident_bytes(pid));
           std::this_thread::sleep_for(std::chrono::milliseconds{1});
         }
       }};
@@ -206,6 +213,7 @@ class Measurement {
     const pid_t pid = child_of(restored.pid());
     measured.resident.push_back(resident_bytes(pid));
     measured.cpu.push_back(cpu_seconds(pid) + pager_cpu_seconds(pid));
+    if (curve != nullptr) curve->answer = {measured.answered.back(), measured.resident.back()};
     if (curve != nullptr) std::this_thread::sleep_for(std::chrono::milliseconds{400});
     if (sampler.joinable()) sampler.request_stop(), sampler.join();
     restored.hang_up();
@@ -226,12 +234,17 @@ class Measurement {
     run(command);
   }
 
-  /// A child belongs to whichever thread made it, or to another after that one has ended.
+  /// Not one of icecore's own.  A child belongs to whichever thread made it, or to another after
+  /// that one has ended.
   static pid_t child_of(pid_t pid) {
     std::error_code gone;
     for (const auto& task : fs::directory_iterator{fmt::format("/proc/{}/task", pid), gone}) {
       std::ifstream file{task.path() / "children"};
-      if (pid_t child = 0; file >> child) return child;
+      for (pid_t child = 0; file >> child;) {
+        std::string name;
+        std::getline(std::ifstream{fmt::format("/proc/{}/comm", child)} >> std::ws, name);
+        if (!name.empty() && !name.starts_with("icecore")) return child;
+      }
     }
     return 0;
   }
@@ -323,18 +336,22 @@ void draw(const std::map<std::string, Curve>& curves, const std::string& title,
   int index = 0;
   for (const Mode& mode : kModes) {
     out << "# " << mode.label << "\n";
-    for (const auto& [time, bytes] : curves.at(mode.name))
+    const Curve& curve = curves.at(mode.name);
+    for (const auto& [time, bytes] : curve.samples)
       out << time * 1e3 << " " << bytes / (1 << 20) << "\n";
-    out << "\n\n";
-    plot += fmt::format("{}'{}' index {} with lines linewidth 2 title '{}'",
-                        index == 0 ? "plot " : ", ", data.string(), index, mode.label);
-    ++index;
+    out << "\n\n" << curve.answer.first * 1e3 << " " << curve.answer.second / (1 << 20) << "\n\n\n";
+    plot += fmt::format(
+        "{0}'{1}' index {2} with lines linewidth 2 linecolor {3} title '{4}', "
+        "'{1}' index {5} with points pointtype 7 linecolor {3} notitle",
+        index == 0 ? "plot " : ", ", data.string(), index, index / 2 + 1, mode.label, index + 1);
+    index += 2;
   }
   out.close();
   run({"gnuplot", "-e",
        fmt::format("set terminal svg size 800,400 background 'white'; set output '{}'; "
                    "set title '{}'; set xlabel 'ms since the restore began'; "
-                   "set ylabel 'resident MiB'; set key bottom right; {}",
+                   "set ylabel 'resident MiB (dots: it has answered)'; set xrange [0:400]; "
+                   "set key at graph 0.98, graph 0.6; {}",
                    picture.string(), title, plot)});
   fs::remove(data);
 }
@@ -345,6 +362,7 @@ int lazy(const Options& options) {
     fmt::print("{}, {} run(s) each; page cache {}\n", ICECORE_TOOL, options.runs,
                options.cold ? "dropped before each restore" : "warm");
   for (const Workload& workload : workloads(options.quick)) {
+    if (workload.title.find(options.workload) == std::string::npos) continue;
     try {
       Measurement measurement{workload, options};
       measurement.prepare();

@@ -314,10 +314,10 @@ bool Worker::give_up(std::size_t index, const StoredRange& range, bool for_fault
 void Worker::poison(Space& space, const StoredRange& range, std::string_view reason) {
   tell(fmt::format("memory at {:#x} of process {} is lost, touching it is SIGBUS: {}",
                    range.address, orders_.pid, reason));
+  head_.poisoned_pages.fetch_add(range.pages);  // before anybody can die of it
   space.faults->try_poison(range.address, range.pages * kPageSize);
   space.faults->wake(range.address, range.end());
   space.missing.erase(range.address, range.end());
-  head_.poisoned_pages.fetch_add(range.pages, std::memory_order_relaxed);
 }
 
 void Worker::retry_deferred(std::size_t index) {
