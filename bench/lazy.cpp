@@ -249,6 +249,20 @@ class Measurement {
     return 0;
   }
 
+  /// It may end meanwhile.
+  static bool holds_pidfd_of(const fs::path& process, pid_t other) {
+    const std::string wanted = fmt::format("Pid:\t{}", other);
+    try {
+      for (const auto& info : fs::directory_iterator{process / "fdinfo"}) {
+        std::ifstream lines{info.path()};
+        for (std::string line; std::getline(lines, line);)
+          if (line == wanted) return true;
+      }
+    } catch (const fs::filesystem_error&) {
+    }
+    return false;
+  }
+
   /// Whatever serves it holds a descriptor of it.
   static double pager_cpu_seconds(pid_t served) {
     double seconds = 0;
@@ -258,14 +272,7 @@ class Measurement {
       if (pid == 0 || !std::getline(std::ifstream{entry.path() / "comm"} >> std::ws, name) ||
           name != "icecore-pager")
         continue;
-      std::error_code gone;
-      for (const auto& info : fs::directory_iterator{entry.path() / "fdinfo", gone}) {
-        std::ifstream lines{info.path()};
-        const std::string text{std::istreambuf_iterator<char>{lines}, {}};
-        if (text.find(fmt::format("Pid:\t{}\n", served)) == std::string::npos) continue;
-        seconds += cpu_seconds(pid);
-        break;
-      }
+      if (holds_pidfd_of(entry.path(), served)) seconds += cpu_seconds(pid);
     }
     return seconds;
   }

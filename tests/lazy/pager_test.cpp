@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <iterator>
 #include <random>
 #include <set>
 
@@ -51,22 +50,30 @@ struct Fixture {
   fs::path working_set() const { return folder / "image.ws"; }
 };
 
-/// The two processes that serve a restored one: those that hold a pidfd of it.
+/// Whether a process holds a pidfd of another.  It may end meanwhile.
+bool holds_pidfd_of(const fs::path& process, pid_t other) {
+  const std::string wanted = "Pid:\t" + std::to_string(other);
+  try {
+    for (const auto& info : fs::directory_iterator{process / "fdinfo"}) {
+      std::ifstream lines{info.path()};
+      for (std::string line; std::getline(lines, line);)
+        if (line == wanted) return true;
+    }
+  } catch (const fs::filesystem_error&) {
+  }
+  return false;
+}
+
+/// The two processes that serve a restored one.
 std::vector<pid_t> pagers_of(pid_t served) {
   std::vector<pid_t> pagers;
   for (const auto& entry : fs::directory_iterator{"/proc"}) {
     const pid_t pid = std::atoi(entry.path().filename().c_str());
     std::ifstream name{entry.path() / "comm"};
     std::string comm;
-    if (pid == 0 || !std::getline(name, comm) || comm != "icecore-pager") continue;
-    std::error_code gone;
-    for (const auto& info : fs::directory_iterator{entry.path() / "fdinfo", gone}) {
-      std::ifstream lines{info.path()};
-      const std::string text{std::istreambuf_iterator<char>{lines}, {}};
-      if (text.find("Pid:\t" + std::to_string(served) + "\n") == std::string::npos) continue;
+    if (pid != 0 && std::getline(name, comm) && comm == "icecore-pager" &&
+        holds_pidfd_of(entry.path(), served))
       pagers.push_back(pid);
-      break;
-    }
   }
   return pagers;
 }
