@@ -9,6 +9,7 @@
 #include <fstream>
 #include <map>
 #include <optional>
+#include <sstream>
 #include <thread>
 
 #include "limits.hpp"
@@ -130,7 +131,8 @@ double resident_bytes(pid_t pid) {
 
 double cpu_seconds(pid_t pid) {
   std::ifstream file{fmt::format("/proc/{}/stat", pid)};
-  std::string text{std::istreambuf_iterator<char>{file}, {}};
+  std::string text;
+  std::getline(file, text);  // it may have ended: then there is none
   if (text.empty()) return 0;
   std::istringstream fields{text.substr(text.rfind(')') + 2)};
   std::string skipped;
