@@ -16,6 +16,7 @@
 #include "limits.hpp"
 #include "process.hpp"
 #include "statistics.hpp"
+#include "workplace.hpp"
 
 namespace bench {
 namespace {
@@ -159,36 +160,9 @@ class Results {
 
 // ---- measuring ---------------------------------------------------------------------------------
 
-/// A number in a flat JSON object, as `icecore --json` prints it.
-double number_in(const std::string& json, const std::string& field) {
-  const std::size_t at = json.find("\"" + field + "\":");
-  if (at == std::string::npos) throw std::runtime_error{"no " + field + " in " + json};
-  return std::stod(json.substr(at + field.size() + 3));
-}
-
 double microseconds_in(const std::string& json, const std::string& field) {
   return number_in(json, field) * 1e-6;
 }
-
-/// A folder that is removed at the end.
-class Workplace {
- public:
-  explicit Workplace(const fs::path& where) {
-    std::string name = where / "icecore-bench-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) must(-1, name);
-    path_ = name;
-  }
-  Workplace(const Workplace&) = delete;
-  Workplace& operator=(const Workplace&) = delete;
-  ~Workplace() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 class Measurement {
  public:

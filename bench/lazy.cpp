@@ -15,6 +15,7 @@
 #include "limits.hpp"
 #include "process.hpp"
 #include "statistics.hpp"
+#include "workplace.hpp"
 
 namespace bench {
 namespace {
@@ -116,12 +117,6 @@ struct Measured {
   std::vector<double> cpu;       ///< seconds of it and of the pager, at the answer
 };
 
-double number_in(const std::string& json, const std::string& field) {
-  const std::size_t at = json.find("\"" + field + "\":");
-  if (at == std::string::npos) throw std::runtime_error{"no " + field + " in " + json};
-  return std::stod(json.substr(at + field.size() + 3));
-}
-
 double resident_bytes(pid_t pid) {
   std::ifstream file{fmt::format("/proc/{}/statm", pid)};
   double size = 0, resident = 0;
@@ -147,26 +142,6 @@ void drop_page_cache() {
   std::ofstream{"/proc/sys/vm/drop_caches"} << "1\n";
 }
 
-class Workplace {
- public:
-  explicit Workplace(const fs::path& where) {
-    std::string name = where / "icecore-bench-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) must(-1, name);
-    path_ = name;
-  }
-  Workplace(const Workplace&) = delete;
-  Workplace& operator=(const Workplace&) = delete;
-  ~Workplace() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  fs::path image() const { return path_ / "image"; }
-  fs::path working_set() const { return path_ / "image.ws"; }
-
- private:
-  fs::path path_;
-};
-
 /// Resident memory over time, from the start of a restore.
 struct Curve {
   std::vector<std::pair<double, double>> samples;  ///< seconds, bytes
@@ -184,18 +159,18 @@ class Measurement {
     resident_work_.push_back(work_of(program.ask(workload_.question)));
     for (std::size_t run = 1; run < options_.runs; ++run)
       resident_work_.push_back(work_of(program.ask(workload_.question)));
-    run_command({"snapshot", std::to_string(program.pid()), "-o", place_.image(), "--no-fsync"});
+    run_command({"snapshot", std::to_string(program.pid()), "-o", image(), "--no-fsync"});
   }
 
   void measure(const Mode& mode, Curve* curve = nullptr) {
     const bool with_set =
         std::string{mode.name} != "lazy_first" && std::string{mode.name} != "eager";
-    if (with_set && !fs::exists(place_.working_set())) record();
-    if (!with_set) fs::remove(place_.working_set());
+    if (with_set && !fs::exists(working_set())) record();
+    if (!with_set) fs::remove(working_set());
     if (options_.cold) drop_page_cache();
 
     const auto begin = Clock::now();
-    Command command = {ICECORE_TOOL, "restore", place_.image(), "--json"};
+    Command command = {ICECORE_TOOL, "restore", image(), "--json"};
     command.insert(command.end(), mode.options.begin(), mode.options.end());
     Program restored{command, Errors::kept};
     std::jthread sampler;
@@ -226,6 +201,9 @@ class Measurement {
   Summary resident_work() const { return summarize(resident_work_); }
 
  private:
+  fs::path image() const { return place_ / "image"; }
+  fs::path working_set() const { return place_ / "image.ws"; }
+
   /// The memory target says how long it took; the others answer with something else.
   double work_of(const std::string& answer) const {
     return workload_.question.starts_with("touch") ? std::stod(answer) * 1e-6 : 0;
@@ -281,12 +259,12 @@ class Measurement {
 
   /// Restores once so that the working set is kept; that is not measured.
   void record() {
-    Program restored{{ICECORE_TOOL, "restore", place_.image(), "--lazy", "--record"}};
+    Program restored{{ICECORE_TOOL, "restore", image(), "--lazy", "--record"}};
     restored.ask(workload_.question);
     ::kill(child_of(restored.pid()), SIGKILL);  // what it does at its end is not wanted
     restored.hang_up();
     const auto begin = Clock::now();
-    while (!fs::exists(place_.working_set()))
+    while (!fs::exists(working_set()))
       if (seconds_since(begin) > 60) throw std::runtime_error{"no working set was written"};
   }
 
