@@ -44,13 +44,14 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   SnapshotReport report;
   preflight(pid);
   pager::await_filled(pid, options.stop);  // if it was restored a moment ago
-  const SleepObserver sleeps{pid};         // a freeze wakes every thread: look before
+  SleepObserver sleeps{pid};               // a freeze wakes every thread: look before
   ImageWriter image{path};  // cannot be written?  Then the target is not even touched
   PageEncoder encoder{image, options.encoding, options.zstd_level};
   fault_point("snapshot: before the freeze");
   watch.lap();
 
   FrozenProcess process = FrozenProcess::freeze(pid, options.stop);
+  sleeps.process_is_frozen(process);
   report.freeze = watch.lap();
   fault_point("snapshot: frozen");
 
@@ -72,7 +73,10 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   fault_point("snapshot: pages read");
 
   // A target that is to be killed never runs again; any other runs before the slow end.
-  if (!options.kill) process.thaw();
+  if (!options.kill) {
+    sleeps.shorten_timeouts(process);
+    process.thaw();
+  }
   report.frozen = report.freeze + report.state + report.pages;
 
   // Nothing below looks at the process again.

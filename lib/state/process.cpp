@@ -108,15 +108,6 @@ class Interview {
   std::vector<ThreadQuestions> questions_;
 };
 
-/// Before any thread runs again for us, which the scheduler would count.
-std::vector<std::optional<std::chrono::nanoseconds>> observe_time_left(
-    const Capture& capture, const SleepObserver& sleeps) {
-  std::vector<std::optional<std::chrono::nanoseconds>> left;
-  for (const Tracee& thread : capture.process.threads())
-    left.push_back(sleeps.time_left(thread, capture.memory));
-  return left;
-}
-
 void refuse_unshared_tables(Capture& capture) {
   for (const Tracee& thread : capture.process.threads())
     if (!sys::share_descriptors_and_folder(capture.pid, thread.tid()))
@@ -139,7 +130,6 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   state::ProcessT& process = *captured.state;
   process.descriptors = capture_descriptors(capture);
   refuse_unshared_tables(capture);
-  const auto time_left = observe_time_left(capture, sleeps);
   {
     Foothold foothold{capture.memory, vmas, choose_report_signal(capture)};
     const Interview interview{capture, foothold, vmas};
@@ -148,7 +138,7 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
     const auto threads = capture.process.threads();
     for (std::size_t i = 0; i < threads.size(); ++i)
       process.threads.push_back(capture_thread(capture, threads[i], interview.thread_questions(i),
-                                               interview.thread(i), sleeps, time_left[i]));
+                                               interview.thread(i), sleeps));
   }
   // Nothing of ours is in the process any more, nor of an icecore that was killed.
   captured.vdso = capture_vdso(capture, vmas);

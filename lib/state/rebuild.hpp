@@ -74,6 +74,7 @@ class ProcessRebuild {
   std::pair<sys::Userfaultfd, int> make_userfaultfd(sys::Userfaultfd::Use use);
   std::vector<pid_t> thread_ids() const;
   void rebuild_timeouts();
+  void begin_timeouts();
 
   const state::ProcessT& image_;
   const RestoreOptions& options_;
@@ -105,6 +106,7 @@ class ProcessRebuild {
   std::optional<CallStream> calls_;
   std::optional<sys::RemoteMemory> memory_;
   std::vector<sys::Registers> registers_;  // what each thread runs on with
+  std::vector<std::size_t> sleep_again_;   // threads whose call reads its timeout anew
 };
 
 /// Reasons why a rebuild would fail, found without changing anything.

@@ -101,8 +101,8 @@ ThreadQuestions::ThreadQuestions(CallList& list)
 
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
                                                const ThreadQuestions& questions,
-                                               const CallList& answers, const SleepObserver& sleeps,
-                                               std::optional<std::chrono::nanoseconds> time_left) {
+                                               const CallList& answers,
+                                               const SleepObserver& sleeps) {
   const pid_t tid = thread.tid();
   auto state = std::make_unique<state::ThreadT>();
   state->tid = thread.inner_tid();
@@ -123,7 +123,7 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
   state->xstate = trimmed(sys::xstate(tid, xstate));
   state->signal_mask = thread.signal_mask();
   state->pending = pending_of(thread);
-  if (time_left) state->timeout_left_ns = time_left->count();
+  if (const auto left = sleeps.time_left(thread)) state->timeout_left_ns = left->count();
 
   const auto stack = answers.value<AlternateStack>(questions.alternate_stack_);
   state->alt_stack_address = stack.address;

@@ -26,8 +26,7 @@ class ThreadQuestions {
  private:
   friend std::unique_ptr<state::ThreadT> capture_thread(Capture&, const Tracee&,
                                                         const ThreadQuestions&, const CallList&,
-                                                        const SleepObserver&,
-                                                        std::optional<std::chrono::nanoseconds>);
+                                                        const SleepObserver&);
   std::uint64_t alternate_stack_;
   std::uint64_t tid_address_;
   std::uint64_t name_;
@@ -35,8 +34,8 @@ class ThreadQuestions {
 
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
                                                const ThreadQuestions& questions,
-                                               const CallList& answers, const SleepObserver& sleeps,
-                                               std::optional<std::chrono::nanoseconds> time_left);
+                                               const CallList& answers,
+                                               const SleepObserver& sleeps);
 
 // ---- rebuilding, in this order ----------------------------------------------------------------
 

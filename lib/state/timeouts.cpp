@@ -8,13 +8,14 @@
 #include <algorithm>
 
 #include "icecore/error.hpp"
+#include "sys/process.hpp"
 
 namespace icecore {
 namespace {
 
 using std::chrono::nanoseconds;
-using Clock = std::chrono::steady_clock;
 
+constexpr long kRestartNoHand = -514;
 constexpr long kRestartBlock = -516;
 
 struct Timespec {
@@ -22,12 +23,28 @@ struct Timespec {
   std::int64_t nanoseconds;
 };
 
+Timespec to_timespec(nanoseconds time) {
+  return {.seconds = time.count() / 1'000'000'000, .nanoseconds = time.count() % 1'000'000'000};
+}
+
 /// Where a call has its relative timeout.
 struct TimeoutPlace {
   std::uint64_t wanted = 0;               // address of a timespec, or 0
   std::uint64_t left = 0;                 // address where the kernel writes the rest, or 0
-  std::optional<nanoseconds> value = {};  // poll: in the call itself
+  std::optional<nanoseconds> value = {};  // poll, epoll_wait: in the call itself
+  bool begins_anew = false;               // interrupted, it is made again from its arguments
 };
+
+std::optional<TimeoutPlace> in_call(std::uint64_t argument, bool begins_anew) {
+  const auto milliseconds = static_cast<std::int32_t>(argument);
+  if (milliseconds < 0) return std::nullopt;
+  return TimeoutPlace{.value = std::chrono::milliseconds{milliseconds}, .begins_anew = begins_anew};
+}
+
+std::optional<TimeoutPlace> anew_from(std::uint64_t address) {
+  if (address == 0) return std::nullopt;
+  return TimeoutPlace{.wanted = address, .begins_anew = true};
+}
 
 /// Nothing for calls without a relative timeout (also those that wait forever).
 std::optional<TimeoutPlace> timeout_of(const sys::SleepingCall& call) {
@@ -38,16 +55,24 @@ std::optional<TimeoutPlace> timeout_of(const sys::SleepingCall& call) {
     case SYS_clock_nanosleep:
       if ((a[1] & TIMER_ABSTIME) != 0) return std::nullopt;
       return TimeoutPlace{.wanted = a[2], .left = a[3]};
-    case SYS_poll: {
-      const auto milliseconds = static_cast<std::int32_t>(a[2]);
-      if (milliseconds < 0) return std::nullopt;
-      return TimeoutPlace{.value = std::chrono::milliseconds{milliseconds}};
-    }
+    case SYS_poll:
+      return in_call(a[2], false);
     case SYS_futex: {
       const auto operation = static_cast<int>(a[1]) & FUTEX_CMD_MASK;
       if (operation != FUTEX_WAIT || a[3] == 0) return std::nullopt;
       return TimeoutPlace{.wanted = a[3]};
     }
+    case SYS_epoll_wait:
+    case SYS_epoll_pwait:
+      return in_call(a[3], true);
+    case SYS_rt_sigtimedwait:
+      return anew_from(a[2]);
+    case SYS_epoll_pwait2:
+    case SYS_semtimedop:
+      return anew_from(a[3]);
+    case SYS_io_getevents:
+    case SYS_io_pgetevents:
+      return anew_from(a[4]);
     default:
       return std::nullopt;
   }
@@ -58,8 +83,11 @@ sys::SleepingCall call_in(const sys::Registers& r) {
           .arguments = {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9}};
 }
 
-nanoseconds read_timespec(std::uint64_t address, const sys::RemoteMemory& memory) {
-  const auto time = memory.read_value<Timespec>(address);
+std::optional<nanoseconds> read_timespec(std::uint64_t address, const sys::RemoteMemory& memory) {
+  Timespec time{};
+  constexpr std::int64_t kForEver = std::int64_t{3600} * 24 * 365 * 50;
+  if (!memory.try_read(address, std::as_writable_bytes(std::span{&time, 1}))) return std::nullopt;
+  if (time.seconds < 0 || time.seconds > kForEver) return std::nullopt;
   return std::chrono::seconds{time.seconds} + nanoseconds{time.nanoseconds};
 }
 
@@ -71,21 +99,53 @@ long restarted_call(const sys::SleepingCall& call, const std::string& function) 
   return call.arguments[0] < kClocks ? SYS_clock_nanosleep : SYS_nanosleep;
 }
 
+bool has_timer(const std::vector<sys::WakingTimer>& timers, const sys::WakingTimer& wanted) {
+  return std::ranges::any_of(timers, [&](const auto& timer) { return timer.id == wanted.id; });
+}
+
+/// All of them: one reading of the list may miss one.
+std::vector<sys::WakingTimer> all_waking_timers() {
+  constexpr int kReadings = 3;
+  std::vector<sys::WakingTimer> timers;
+  for (int i = 0; i < kReadings; ++i)
+    for (const auto& timer : sys::waking_timers())
+      if (!has_timer(timers, timer)) timers.push_back(timer);
+  return timers;
+}
+
 }  // namespace
 
 SleepObserver::SleepObserver(pid_t pid) {
+  bool interrupted_before = false;
   for (const pid_t tid : sys::list_threads(pid)) {
     auto call = sys::sleeping_call(tid);
     if (!call) continue;
     const bool restarted = call->number == SYS_restart_syscall;
     if (restarted) call->number = restarted_call(*call, sys::sleeping_function(tid));
-    if (!restarted && !timeout_of(*call)) continue;
+    const auto place = timeout_of(*call);
+    if (!restarted && !place) continue;
     const auto scheduler = sys::scheduler_view(tid);
     const auto now = scheduler ? sys::scheduler_clock_ns(scheduler->cpu) : std::nullopt;
     if (!now) continue;
     const nanoseconds asleep{std::max<std::int64_t>(0, *now - scheduler->last_ran_ns)};
     sleeps_[tid] = {*call, Clock::now() - asleep, scheduler->switches};
+    // Of a timespec nobody can tell whether the kernel has read the same one.
+    if (place && place->left == 0 && (restarted || (place->begins_anew && place->wanted != 0)))
+      interrupted_before = true;
   }
+  if (interrupted_before) timers_ = all_waking_timers();
+}
+
+void SleepObserver::process_is_frozen(FrozenProcess& process) {
+  frozen_at_ = Clock::now();
+  if (!timers_.empty()) {
+    const auto still = all_waking_timers();
+    std::erase_if(timers_, [&](const sys::WakingTimer& timer) { return has_timer(still, timer); });
+  }
+  const sys::RemoteMemory memory{process.pid()};
+  for (const Tracee& thread : process.threads())
+    if (const auto end = end_of(thread, memory)) ends_[thread.tid()] = *end;
+  shorten_timeouts(process);
 }
 
 long SleepObserver::call_number(const Tracee& thread) const {
@@ -95,24 +155,57 @@ long SleepObserver::call_number(const Tracee& thread) const {
   return sleep == sleeps_.end() ? -1 : sleep->second.call.number;
 }
 
-std::optional<nanoseconds> SleepObserver::time_left(const Tracee& thread,
-                                                    const sys::RemoteMemory& memory) const {
-  if (static_cast<long>(thread.registers().rax) != kRestartBlock) return std::nullopt;
+std::optional<SleepObserver::Clock::time_point> SleepObserver::end_of(
+    const Tracee& thread, const sys::RemoteMemory& memory) const {
+  // Its end as the scheduler sees it may lie so much before that of the timer.
+  constexpr std::chrono::milliseconds kTolerance{1};
   sys::SleepingCall call = call_in(thread.registers());
   call.number = call_number(thread);
   const auto place = timeout_of(call);
-  if (!place) return std::nullopt;
-  if (place->left != 0) return read_timespec(place->left, memory);
-  const nanoseconds wanted = place->value ? *place->value : read_timespec(place->wanted, memory);
+  const auto result = static_cast<long>(thread.registers().rax);
+  if (!place || result != (place->begins_anew ? kRestartNoHand : kRestartBlock))
+    return std::nullopt;
+  const auto now = Clock::now();
+  if (place->left != 0) {
+    const auto left = read_timespec(place->left, memory);
+    return left ? std::optional{now + *left} : std::nullopt;
+  }
+  const auto wanted = place->value ? place->value : read_timespec(place->wanted, memory);
+  if (!wanted) return std::nullopt;
 
   const auto sleep = sleeps_.find(thread.tid());
   if (sleep == sleeps_.end() || sleep->second.call.number != call.number ||
       sleep->second.call.arguments != call.arguments)
-    return wanted;
+    return now + *wanted;
   // One switch is the one that stopped it.  More: it has woken and slept again since we looked.
   const auto scheduler = sys::scheduler_view(thread.tid());
-  if (!scheduler || scheduler->switches > sleep->second.switches + 1) return wanted;
-  return std::clamp(wanted - (Clock::now() - sleep->second.since), nanoseconds{0}, wanted);
+  if (!scheduler || scheduler->switches > sleep->second.switches + 1) return now + *wanted;
+
+  const auto latest = sleep->second.since + *wanted;
+  std::optional<Clock::time_point> end;
+  for (const sys::WakingTimer& timer : timers_)
+    if (timer.end <= latest + kTolerance && (!end || timer.end > *end)) end = timer.end;
+  return end.value_or(latest);
+}
+
+std::optional<nanoseconds> SleepObserver::time_left(const Tracee& thread) const {
+  const auto end = ends_.find(thread.tid());
+  if (end == ends_.end()) return std::nullopt;
+  return std::max(nanoseconds{end->second - frozen_at_}, nanoseconds{0});
+}
+
+void SleepObserver::shorten_timeouts(FrozenProcess& process) const {
+  for (Tracee& thread : process.threads()) {
+    sys::Registers registers = thread.registers();
+    const auto number = static_cast<long>(registers.orig_rax);
+    const auto end = ends_.find(thread.tid());
+    if ((number != SYS_epoll_wait && number != SYS_epoll_pwait) || end == ends_.end()) continue;
+    // Not 0: whoever uses the register again would never sleep.
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end->second - Clock::now());
+    registers.r10 = static_cast<std::uint64_t>(std::max<std::int64_t>(left.count(), 1));
+    thread.set_registers(registers);
+    thread.put_back();
+  }
 }
 
 sys::Registers rebuild_timeout(Tracee& thread, const sys::Registers& registers, nanoseconds left,
@@ -157,6 +250,45 @@ sys::Registers rebuild_timeout(Tracee& thread, const sys::Registers& registers, 
   after.rax = sys::registers(thread.tid()).rax;
   if (static_cast<long>(after.rax) != kRestartBlock) after.orig_rax = ~0ULL;
   return after;
+}
+
+bool begins_anew_from_memory(const sys::Registers& registers) {
+  if (static_cast<long>(registers.rax) != kRestartNoHand) return false;
+  const auto place = timeout_of(call_in(registers));
+  return place && place->begins_anew && place->wanted != 0;
+}
+
+bool sleep_again(Tracee& thread, const sys::Registers& registers, nanoseconds left,
+                 const sys::RemoteMemory& memory) {
+  const pid_t tid = thread.tid();
+  const std::uint64_t address = timeout_of(call_in(registers))->wanted;
+  const auto before = memory.read_value<Timespec>(address);
+  const Timespec shortened = to_timespec(left);
+  memory.write(address, std::as_bytes(std::span{&shortened, 1}));
+  const auto end = [&](bool asleep) {
+    memory.write(address, std::as_bytes(std::span{&before, 1}));
+    return asleep;
+  };
+  const auto stopped = [&](const sys::Stop& stop) {
+    if (stop.kind == sys::Stop::Kind::exited)
+      throw Error{Errc::internal, "a thread ended while it was being restored"};
+    if (stop.kind == sys::Stop::Kind::signal) thread.suspend_signal(sys::stop_siginfo(tid));
+    return end(false);
+  };
+
+  sys::resume_to_syscall(tid);
+  const sys::Stop entry = sys::wait_stop(tid);
+  if (entry.kind != sys::Stop::Kind::syscall) return stopped(entry);
+  sys::spare(tid);
+  sys::resume_to_syscall(tid);
+  for (;;) {
+    if (const auto stop = sys::poll_stop(tid)) return stopped(*stop);
+    const auto stat = sys::read_stat(tid);
+    if (stat && stat->state == 'S') break;
+    sys::yield();
+  }
+  thread.forget();
+  return end(true);
 }
 
 }  // namespace icecore

@@ -3,16 +3,24 @@
 
 // Time left in system calls that sleep with a relative timeout.
 //
-// The kernel keeps their end in a restart block that nobody can read or write.  What can be known:
+// Two kinds.  nanosleep, poll and futex keep their end in a restart block that nobody can read or
+// write: after a mere freeze they go on by themselves.  epoll_wait, sigtimedwait and others begin
+// anew, with the whole timeout.  What can be known of both:
 //  * nanosleep and clock_nanosleep write the time left where the caller asked for it;
 //  * for the others it follows from when the thread fell asleep, which the scheduler tells as long
 //    as nobody has woken the thread: so it is observed before the freeze;
+//  * a call that was interrupted before sleeps since then only.  Its timer, which the kernel lists
+//    without its owner, is among those that a freeze takes away: the latest of them that the call
+//    can have is never too early.
 //  * a call that a freeze has interrupted before goes on as restart_syscall(2), with the arguments
-//  of
-//    the original: which call that was shows in the kernel function where the thread sleeps.  Its
-//    time is then counted from that freeze, since nothing tells when it began.
-// What can be set: a thread that makes the call again and is interrupted in it gets a restart block
-// of its own.  That is how rebuild_timeout() works; no register of the thread differs afterwards.
+//    of the original: which call that was shows in the kernel function where the thread sleeps.
+// What can be set:
+//  * a thread that makes the call again and is interrupted in it gets a restart block of its own:
+//    rebuild_timeout();
+//  * epoll_wait has its timeout in a register, which then holds the time left, as the timeval of
+//    select does: shorten_timeouts();
+//  * the others read a timespec when they begin, which may be another one just then:
+//    sleep_again().  Only for a process that dies with us: a running one must not keep it.
 
 #include <sys/types.h>
 
@@ -20,9 +28,11 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <vector>
 
 #include "sys/procfs.hpp"
 #include "sys/remote_memory.hpp"
+#include "tracee/frozen_process.hpp"
 #include "tracee/remote_syscalls.hpp"
 #include "tracee/tracee.hpp"
 
@@ -39,16 +49,29 @@ class SleepObserver {
 
   /// How much of its timeout a frozen thread has left; nothing when it is in no call that needs it.
   /// When it cannot be known, the whole timeout.
-  std::optional<std::chrono::nanoseconds> time_left(const Tracee& thread,
-                                                    const sys::RemoteMemory& memory) const;
+  std::optional<std::chrono::nanoseconds> time_left(const Tracee& thread) const;
+
+  /// To be called when the process has been frozen, before any of its threads runs for us.
+  void process_is_frozen(FrozenProcess& process);
+
+  /// Lets calls whose timeout is in a register end when they would have, should the process run on
+  /// from here.
+  void shorten_timeouts(FrozenProcess& process) const;
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Sleep {
     sys::SleepingCall call;
-    std::chrono::steady_clock::time_point since;
+    Clock::time_point since;
     std::uint64_t switches;
   };
+  std::optional<Clock::time_point> end_of(const Tracee& thread,
+                                          const sys::RemoteMemory& memory) const;
+
   std::map<pid_t, Sleep> sleeps_;
+  std::map<pid_t, Clock::time_point> ends_;  // of the calls of a frozen process
+  Clock::time_point frozen_at_{};
+  std::vector<sys::WakingTimer> timers_;  // later: those that the freeze has taken away
 };
 
 /// Where a thread can make a system call and hold what it needs meanwhile.
@@ -62,5 +85,14 @@ struct TimeoutScratch {
 /// call when it had nothing to wait for).
 sys::Registers rebuild_timeout(Tracee& thread, const sys::Registers& registers,
                                std::chrono::nanoseconds left, const TimeoutScratch& scratch);
+
+/// True for a call that begins anew and reads its timeout from memory.
+bool begins_anew_from_memory(const sys::Registers& registers);
+
+/// Lets a stopped thread, about to begin such a call anew, fall asleep in it with `left` as its
+/// timeout.  True when it sleeps: it is then let go of when the tracing thread ends.  Otherwise it
+/// is stopped, as after `Tracee::suspended_signal()` or behind the call.
+bool sleep_again(Tracee& thread, const sys::Registers& registers, std::chrono::nanoseconds left,
+                 const sys::RemoteMemory& memory);
 
 }  // namespace icecore

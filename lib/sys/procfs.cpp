@@ -240,6 +240,37 @@ std::optional<std::int64_t> scheduler_clock_ns(unsigned cpu) {
   return view->last_ran_ns;
 }
 
+std::vector<WakingTimer> waking_timers() {
+  using std::chrono::nanoseconds;
+  std::vector<WakingTimer> timers;
+  std::string text;
+  try {
+    text = read_file("/proc/timer_list");
+  } catch (const Error&) {
+    return timers;
+  }
+  const auto here = std::chrono::steady_clock::now();
+  std::int64_t now_ns = 0;
+  bool monotonic = false;
+  std::uint64_t waking = 0;  // the timer of the line before, when it wakes a thread
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+    const auto words = split(line);
+    if (words.size() < 2) continue;
+    if (words[0] == "now" && words[1] == "at" && words.size() > 2)
+      now_ns = parse<std::int64_t>(words[2]);
+    if (words[0] == ".index:") monotonic = words[1] == "0";
+    const std::uint64_t id = waking;
+    waking = 0;
+    if (words.size() > 2 && words[1].starts_with('<') && words[2] == "hrtimer_wakeup,")
+      waking = parse<std::uint64_t>(words[1].substr(1), 16);
+    else if (id != 0 && monotonic && words.size() > 3 && words[1] == "expires")
+      timers.push_back({id, here + nanoseconds{parse<std::int64_t>(words[3]) - now_ns}});
+  }
+  return timers;
+}
+
 std::optional<SleepingCall> sleeping_call(pid_t tid) {
   const auto text = try_read_file(fmt::format("/proc/{}/syscall", tid));
   if (!text || text->empty() || (*text)[0] < '0' || (*text)[0] > '9') return std::nullopt;

@@ -104,6 +104,11 @@ bool resume_to_syscall(pid_t tid, int signal) {
   return go_on(PTRACE_SYSCALL, tid, signal, "resume");
 }
 
+void spare(pid_t tid) {
+  void* const options = reinterpret_cast<void*>(static_cast<std::intptr_t>(PTRACE_O_TRACESYSGOOD));
+  checked([&] { return request(PTRACE_SETOPTIONS, tid, 0, options); }, "let thread {} live", tid);
+}
+
 bool single_step(pid_t tid) { return go_on(PTRACE_SINGLESTEP, tid, 0, "step"); }
 
 void detach(pid_t tid, int signal) noexcept {

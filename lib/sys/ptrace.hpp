@@ -80,6 +80,9 @@ bool resume(pid_t tid, int signal = 0);
 /// The same, also stopping at the entry and the exit of its next system call.
 bool resume_to_syscall(pid_t tid, int signal = 0);
 
+/// Lets a stopped thread live when our thread ends, whatever it was seized with.
+void spare(pid_t tid);
+
 /// Runs one instruction.
 bool single_step(pid_t tid);
 

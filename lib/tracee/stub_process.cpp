@@ -103,7 +103,9 @@ void StubProcess::map_area(std::uint64_t address) {
 sys::Fd StubProcess::let_run() noexcept {
   // The leader last: a thread that waits for it in a futex is better back there before it runs.
   for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {
-    sys::detach(thread->tid(), 0);
+    if (thread->tid() == 0) continue;  // already on its way
+    const auto& signal = thread->suspended_signal();
+    sys::detach(thread->tid(), signal ? signal->si_signo : 0);
     thread->forget();
   }
   pid_ = 0;

@@ -30,6 +30,11 @@ constexpr std::array kInterruptedByStops{
     SYS_io_pgetevents,
     SYS_mq_timedsend,
     SYS_mq_timedreceive,
+    SYS_io_uring_enter,
+    // With a timeout that the kernel cannot write to, where it would put the time left.
+    SYS_ppoll,
+    SYS_pselect6,
+    SYS_select,
     // Sockets with a timeout (SO_RCVTIMEO, SO_SNDTIMEO).
     SYS_read,
     SYS_readv,
@@ -39,6 +44,11 @@ constexpr std::array kInterruptedByStops{
     SYS_recvmsg,
     SYS_sendto,
     SYS_sendmsg,
+    SYS_recvmmsg,
+    SYS_sendmmsg,
+    SYS_sendfile,
+    SYS_splice,
+    SYS_connect,
     SYS_accept,
     SYS_accept4,
 };

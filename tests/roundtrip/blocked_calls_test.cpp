@@ -7,11 +7,15 @@
 #include <icecore/snapshot.hpp>
 #include <poll.h>
 #include <sys/ipc.h>
+#include <sys/msg.h>
 #include <sys/sem.h>
 
 #include <chrono>
+#include <deque>
+#include <optional>
 
 #include "support/restored.hpp"
+#include "support/skip.hpp"
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -31,8 +35,8 @@ milliseconds since(Clock::time_point begin) {
   return std::chrono::duration_cast<milliseconds>(Clock::now() - begin);
 }
 
-/// Lets the first half of the time go by, as seen by a call that waits for nothing else.
-void wait_half() { ::poll(nullptr, 0, static_cast<int>(kHalf.count())); }
+/// As seen by a call that waits for nothing else.
+void wait_for(milliseconds time) { ::poll(nullptr, 0, static_cast<int>(time.count())); }
 
 /// `answer` is "ok MS" of a target.
 void expect_took(const std::string& answer, milliseconds away) {
@@ -43,60 +47,135 @@ void expect_took(const std::string& answer, milliseconds away) {
   CHECK(took < kTimeout + away + kSlack);
 }
 
-const char* const kTimedCalls[] = {"blocked_in_futex",           "blocked_in_futex_until",
-                                   "blocked_in_nanosleep",       "blocked_in_nanosleep_with_rest",
-                                   "blocked_in_clock_nanosleep", "blocked_in_poll",
-                                   "blocked_in_ppoll",           "blocked_in_select"};
-
-TEST_CASE("a timed call goes on after a snapshot that leaves its process running") {
-  const std::string name = GENERATE(from_range(std::begin(kTimedCalls), std::end(kTimedCalls)));
-  INFO(name);
-  TemporaryFolder folder;
-  Target target{name};
-  REQUIRE(target.ask("block " + std::to_string(kTimeout.count())) == "blocked");
-  wait_half();
-  const auto begin = Clock::now();
-  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
-  const milliseconds away = since(begin);
-  expect_took(target.ask("outcome?"), away);
-  CHECK(target.ask("check?") == "ok");
-}
-
-TEST_CASE("a timed call goes on after a restore with the time that was left") {
-  const std::string name = GENERATE(from_range(std::begin(kTimedCalls), std::end(kTimedCalls)));
-  INFO(name);
-  TemporaryFolder folder;
-  Target target{name};
-  REQUIRE(target.ask("block " + std::to_string(kTimeout.count())) == "blocked");
-  wait_half();
-  const auto begin = Clock::now();
-  icecore::snapshot(target.pid(), folder / "image", {.kill = true, .fsync = false});
-  target.process().await_end();
-  Restored restored{folder / "image"};
-  REQUIRE(restored.running());
-  const milliseconds away = since(begin);
-  expect_took(restored.ask("outcome?"), away);
-  CHECK(restored.ask("check?") == "ok");
-}
-
 /// Semaphores of the machine, which no process owns.
 struct Semaphores {
   int id = must(::semget(IPC_PRIVATE, 1, 0600), "semget");
   ~Semaphores() { ::semctl(id, 0, IPC_RMID); }
 };
 
-TEST_CASE("semtimedop goes on after a snapshot that leaves its process running") {
-  TemporaryFolder folder;
-  const Semaphores semaphores;
-  Target target{"blocked_in_semtimedop", {std::to_string(semaphores.id)}};
-  REQUIRE(target.ask("block " + std::to_string(kTimeout.count())) == "blocked");
-  try {
-    icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
-  } catch (const icecore::Error& error) {
-    CHECK(error.code() == icecore::Errc::unsupported);  // allowed; the target must not notice
+/// One of the targets that block in a call with a time, inside that call.
+class TimedCall {
+ public:
+  TimedCall(std::string name, milliseconds timeout)
+      : name_(std::move(name)), target_(name_, arguments_of(name_)) {
+    REQUIRE(target_.ask(fmt::format("block {}", timeout.count())) == "blocked");
   }
-  expect_took(target.ask("outcome?"), milliseconds{0});
+
+  const std::string& name() const { return name_; }
+
+  void snapshot(bool kill) {
+    INFO(name_);
+    const auto begin = Clock::now();
+    icecore::snapshot(target_.pid(), folder_ / "image", {.kill = kill, .fsync = false});
+    if (kill) {
+      target_.process().await_end();
+      restored_.emplace(folder_ / "image");
+      REQUIRE(restored_->running());
+    }
+    away_ += since(begin);
+  }
+
+  /// `at_most`: beyond the time that it was away.
+  void expect_took(milliseconds timeout, milliseconds at_most) {
+    const std::string answer = ask("outcome?");
+    INFO(name_ << " took " << answer << " ms, away for " << away_.count());
+    REQUIRE(answer.starts_with("ok "));
+    const milliseconds took{std::stol(answer.substr(3))};
+    CHECK(took >= timeout);
+    CHECK(took < at_most + away_);
+    CHECK(ask("check?") == "ok");
+  }
+
+ private:
+  Arguments arguments_of(const std::string& name) const {
+    return name == "blocked_in_semtimedop" ? Arguments{std::to_string(semaphores_.id)}
+                                           : Arguments{};
+  }
+
+  std::string ask(const std::string& question) {
+    return restored_ ? restored_->ask(question) : target_.ask(question);
+  }
+
+  std::string name_;
+  TemporaryFolder folder_;
+  Semaphores semaphores_;
+  Target target_;
+  std::optional<Restored> restored_;
+  milliseconds away_{0};
+};
+
+// Restarted by the kernel from its restart block, or from arguments that say when it ends.
+const std::vector<std::string> kGoOn{
+    "blocked_in_futex",     "blocked_in_futex_until",     "blocked_in_futex_waitv",
+    "blocked_in_nanosleep", "blocked_in_clock_nanosleep", "blocked_in_nanosleep_with_rest",
+    "blocked_in_poll",      "blocked_in_ppoll",           "blocked_in_select"};
+// Begun anew with the whole timeout, unless somebody sees to it.
+const std::vector<std::string> kBeginAnew{"blocked_in_semtimedop", "blocked_in_sigtimedwait"};
+
+/// All at the same time: each takes seconds.
+std::deque<TimedCall> timed_calls(const std::vector<std::string>& names, milliseconds timeout) {
+  std::deque<TimedCall> calls;
+  for (const std::string& name : names) calls.emplace_back(name, timeout);
+  return calls;
+}
+
+TEST_CASE("a timed call goes on after a snapshot that leaves its process running") {
+  auto calls = timed_calls(kGoOn, kTimeout);
+  wait_for(kHalf);
+  for (TimedCall& call : calls) call.snapshot(false);
+  for (TimedCall& call : calls) call.expect_took(kTimeout, kTimeout + kSlack);
+}
+
+TEST_CASE("a timed call goes on after a restore with the time that was left") {
+  auto calls = timed_calls(kGoOn, kTimeout);
+  auto others = timed_calls(kBeginAnew, kTimeout);
+  wait_for(kHalf);
+  for (TimedCall& call : calls) call.snapshot(true);
+  for (TimedCall& call : others) call.snapshot(true);
+  for (TimedCall& call : calls) call.expect_took(kTimeout, kTimeout + kSlack);
+  for (TimedCall& call : others) call.expect_took(kTimeout, kTimeout + kSlack);
+}
+
+TEST_CASE("a timed call that is restored twice ends when it would have") {
+  if (::access("/proc/timer_list", R_OK) != 0)
+    return skip("/proc/timer_list: only root may read it");
+  constexpr milliseconds kLong{3000};
+  auto calls = timed_calls(kGoOn, kLong);
+  auto others = timed_calls(kBeginAnew, kLong);
+  for (int round = 0; round < 2; ++round) {
+    wait_for(milliseconds{1400});
+    for (TimedCall& call : calls) call.snapshot(true);
+    for (TimedCall& call : others) call.snapshot(true);
+  }
+  for (TimedCall& call : calls) call.expect_took(kLong, kLong + kSlack);
+  for (TimedCall& call : others) call.expect_took(kLong, kLong + kSlack);
+}
+
+// The kernel then reads the program's own timeout again, and a running program must not have it
+// changed; but nobody is woken too early, nor for nothing.
+TEST_CASE("a call that begins anew ends later at most after a snapshot") {
+  auto calls = timed_calls(kBeginAnew, kTimeout);
+  wait_for(kHalf);
+  for (TimedCall& call : calls) call.snapshot(false);
+  for (TimedCall& call : calls) call.expect_took(kTimeout, kTimeout + kHalf + kSlack);
+}
+
+/// A message queue of the machine, which no process owns.
+struct MessageQueue {
+  int id = must(::msgget(IPC_PRIVATE, 0600), "msgget");
+  ~MessageQueue() { ::msgctl(id, IPC_RMID, nullptr); }
+};
+
+TEST_CASE("msgrcv goes on after a snapshot and after a restore") {
+  TemporaryFolder folder;
+  const MessageQueue queue;
+  Target target{"blocked_in_msgrcv", {std::to_string(queue.id)}};
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
   CHECK(target.ask("check?") == "ok");
+  icecore::snapshot(target.pid(), folder / "image", {.kill = true, .fsync = false});
+  target.process().await_end();
+  Restored restored{folder / "image"};
+  CHECK(restored.ask("check?") == "ok");
 }
 
 TEST_CASE("epoll_wait goes on after a snapshot that was refused") {

@@ -49,6 +49,8 @@ const std::vector<Subject>& subjects() {
       {.name = "rseq_and_robust"},
       {.name = "blocked_in_futex"},
       {.name = "blocked_in_futex_until"},
+      {.name = "blocked_in_futex_waitv"},
+      {.name = "blocked_in_futex_lock_pi"},
       {.name = "blocked_in_nanosleep"},
       {.name = "blocked_in_nanosleep_with_rest"},
       {.name = "blocked_in_clock_nanosleep"},
