@@ -15,7 +15,7 @@
 #include "memory/page_encoder.hpp"
 #include "memory/page_reader.hpp"
 #include "memory/page_selection.hpp"
-#include "pager/pager_process.hpp"
+#include "pager/loan.hpp"
 #include "preflight.hpp"
 #include "state/attributes.hpp"
 #include "state/process.hpp"
@@ -31,8 +31,9 @@ void throw_refusals(Capture& capture) {
                                 fmt::format("process {} cannot be snapshotted:", capture.pid));
 }
 
-PageSelection select(Capture& capture, const CapturedProcess& captured) {
-  PageSelection selection = select_pages(capture.pid, captured.pages);
+PageSelection select(Capture& capture, const CapturedProcess& captured,
+                     const MissingPages& missing) {
+  PageSelection selection = select_pages(capture.pid, captured.pages, missing);
   if (selection.guard != 0)
     capture.refusals.add("memory at {:#x}: guard pages (MADV_GUARD_INSTALL): cannot be kept yet",
                          selection.guard);
@@ -43,9 +44,8 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   Stopwatch watch;
   SnapshotReport report;
   preflight(pid);
-  pager::await_filled(pid, options.stop);  // if it was restored a moment ago
-  SleepObserver sleeps{pid};               // a freeze wakes every thread: look before
-  ImageWriter image{path};  // cannot be written?  Then the target is not even touched
+  SleepObserver sleeps{pid};  // a freeze wakes every thread: look before
+  ImageWriter image{path};    // cannot be written?  Then the target is not even touched
   PageEncoder encoder{image, options.encoding, options.zstd_level};
   fault_point("snapshot: before the freeze");
   watch.lap();
@@ -59,15 +59,19 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   Capture capture{process};
   refuse_other_worlds(pid, process.thread_ids(), capture.refusals);  // again: it has run since
   throw_refusals(capture);
+  auto loan = pager::Loan::take(pid, capture.pidfd);  // if it was restored a moment ago
+  capture.is_being_loaded = loan.has_value();
   refuse_from_outside(pid, capture.refusals);
   CapturedProcess captured = capture_process(capture, sleeps);
-  const PageSelection pages = select(capture, captured);
+  const PageSelection pages = select(capture, captured, loan ? loan->missing() : MissingPages{});
   throw_refusals(capture);
   report.state = watch.lap();
   fault_point("snapshot: state read");
 
   // Every refusal is behind us: what follows only copies.
-  read_pages(capture.memory, pages.runs, encoder, options.progress, options.stop);
+  read_pages(capture.memory, loan ? &loan->image() : nullptr, pages, encoder, options.progress,
+             options.stop);
+  loan.reset();
   const PageMap map = encoder.finish();
   report.pages = watch.lap();
   fault_point("snapshot: pages read");

@@ -2,19 +2,20 @@
 #pragma once
 
 #include <stop_token>
-#include <vector>
 
 #include "icecore/progress.hpp"
-#include "image/page_run.hpp"
+#include "image/image_reader.hpp"
 #include "memory/page_encoder.hpp"
+#include "memory/page_selection.hpp"
 #include "sys/remote_memory.hpp"
 
 namespace icecore {
 
-/// Reads pages of another process and hands them to the encoder, in order.
+/// Reads pages of another process, and of the image that what it lacks is in, and hands them to the
+/// encoder, in order.  `image` may be null when nothing is lacking.
 /// Throws Errc::cancelled when asked to stop.
-void read_pages(const sys::RemoteMemory& memory, const std::vector<PageRun>& runs,
-                PageEncoder& encoder, const ProgressCallback& progress,
-                const std::stop_token& stop);
+void read_pages(const sys::RemoteMemory& memory, const ImageReader* image,
+                const PageSelection& selection, PageEncoder& encoder,
+                const ProgressCallback& progress, const std::stop_token& stop);
 
 }  // namespace icecore

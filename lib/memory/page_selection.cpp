@@ -23,6 +23,17 @@ void add(std::vector<PageRun>& runs, std::uint64_t start, std::uint64_t end) {
     runs.push_back({start, (end - start) / kPageSize});
 }
 
+void add_missing(std::vector<StoredRange>& lent, const MissingPages& missing, std::uint64_t start,
+                 std::uint64_t end) {
+  while (start < end) {
+    auto range = missing.next(start);
+    if (!range || range->address >= end) return;
+    range->pages = std::min(range->pages, (end - range->address) / kPageSize);
+    lent.push_back(*range);
+    start = range->end();
+  }
+}
+
 void add_shared_data(std::vector<PageRun>& runs, pid_t pid, const PageSource& source) {
   const sys::Fd object = sys::open_file(
       fmt::format("/proc/{}/map_files/{:x}-{:x}", pid, source.mapping_start, source.mapping_end),
@@ -38,7 +49,8 @@ void add_shared_data(std::vector<PageRun>& runs, pid_t pid, const PageSource& so
 
 }  // namespace
 
-PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources) {
+PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources,
+                           const MissingPages& missing) {
   PageSelection selection;
   if (sources.empty()) return selection;
   std::vector<sys::PageRange> present;
@@ -52,8 +64,13 @@ PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources) {
       add_shared_data(selection.runs, pid, source);
     if (source.which != PageSource::Which::private_pages) continue;
     while (range != present.end() && range->end <= source.start) ++range;
-    for (auto at = range; at != present.end() && at->start < source.end; ++at)
+    std::uint64_t absent = source.start;  // from here to the next page that is there
+    for (auto at = range; at != present.end() && at->start < source.end; ++at) {
+      add_missing(selection.lent, missing, absent, at->start);
+      absent = at->end;
       add(selection.runs, std::max(at->start, source.start), std::min(at->end, source.end));
+    }
+    add_missing(selection.lent, missing, absent, source.end);
   }
   return selection;
 }

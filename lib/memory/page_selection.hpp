@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "image/page_run.hpp"
+#include "memory/missing_pages.hpp"
 
 namespace icecore {
 
@@ -26,11 +27,14 @@ struct PageSource {
 };
 
 struct PageSelection {
-  std::vector<PageRun> runs;  ///< ascending
-  std::uint64_t guard = 0;    ///< address of a guard page, 0: none
+  std::vector<PageRun> runs;      ///< ascending
+  std::vector<StoredRange> lent;  ///< ascending, between the runs: to be read from another image
+  std::uint64_t guard = 0;        ///< address of a guard page, 0: none
 };
 
 /// The pages to store of a process that stands still.  Sources ascend and do not overlap.
-PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources);
+/// `missing`: what has still to be loaded into private pages of the process, unless it is there.
+PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources,
+                           const MissingPages& missing);
 
 }  // namespace icecore

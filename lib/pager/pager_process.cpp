@@ -16,6 +16,7 @@
 
 #include "icecore/error.hpp"
 #include "image/image_reader.hpp"
+#include "pager/loan.hpp"
 #include "pager/worker.hpp"
 #include "sys/files.hpp"
 #include "sys/process.hpp"
@@ -30,15 +31,13 @@ constexpr const char* kReady = "ready";
 constexpr int kNothingMissing = 0;
 constexpr int kFailed = 1;
 
-/// Where the pager of a process can be found; abstract, so it goes with the pager.
-std::string address_of(pid_t pid) { return fmt::format("icecore-pager/{}", pid); }
-
 // ---- the program ----------------------------------------------------------------------------
 
 /// What both processes of a pager have.
 struct Pager {
   const sys::Fd& listener;
   const Shared& shared;
+  const sys::Fd& image_file;
   const ImageReader& image;
   int faults;
   const sys::Fd& process;
@@ -95,7 +94,7 @@ Pair split() {
     if (pair.role == Role::worker) {
       try {
         Worker worker{pager.shared, pager.image, pager.faults, pager.process, pager.socket};
-        worker.listen_at(pager.listener);
+        worker.lend_at(pager.listener, pager.image_file);
         if (announce) sys::send_text(pager.socket, kReady);
         if (worker.serve(self) == Worker::End::complete) ::_exit(kNothingMissing);
         pager.shared.head().restarts.fetch_add(1);
@@ -129,8 +128,8 @@ int serve_orders(const sys::Fd& socket) {
   const Shared shared{std::move(passed[2])};
   // Of what is in the table now nothing is ever closed: both processes use it.
   const int faults = passed[0].release();
-  const sys::Fd listener = sys::try_listen(address_of(shared.head().pid));
-  keep({listener, shared, image, faults, passed[1], socket}, true);
+  const sys::Fd listener = sys::try_listen(address_of(shared.head().pid, passed[1]));
+  keep({listener, shared, file.fd(), image, faults, passed[1], socket}, true);
 }
 
 // ---- the library's side -----------------------------------------------------------------------
@@ -166,13 +165,6 @@ int run() noexcept {
     sys::send_text(socket, error.what());
     return kFailed;
   }
-}
-
-void await_filled(pid_t pid, const std::stop_token& stop) {
-  const sys::Fd pager = sys::try_connect(address_of(pid));
-  if (!pager) return;
-  while (!sys::wait_hang_up(pager, std::chrono::milliseconds{100}))
-    if (stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
 }
 
 PagerProcess::PagerProcess(const MappedFile& image) {

@@ -12,7 +12,6 @@
 
 #include <chrono>
 #include <optional>
-#include <stop_token>
 #include <string>
 
 #include "image/mapped_file.hpp"
@@ -24,10 +23,6 @@ namespace icecore::pager {
 
 /// The main function of the program icecore-pager.  Its descriptor 3 is a socket, 4 the image.
 int run() noexcept;
-
-/// If a pager serves this process, tells it to load what is still missing, and waits until it has.
-/// Throws Errc::cancelled.
-void await_filled(pid_t pid, const std::stop_token& stop);
 
 /// The library's side of one pager.  Destroying it ends the pager, or waits until it has ended
 /// because the process has, unless release() was called: then it goes on alone.

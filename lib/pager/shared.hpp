@@ -61,7 +61,7 @@ struct Head {
   // Of the worker, for whoever follows it.
   std::atomic<std::uint64_t> journal_used;
   std::atomic<std::uint64_t> recorded;       ///< pages in the record
-  std::atomic<std::uint32_t> wanted_now;     ///< somebody waits for everything
+  std::atomic<std::int32_t> borrower;        ///< descriptor of a snapshot's connection, 0: none
   std::atomic<std::uint32_t> record_done;    ///< the working set has been written, or cannot be
   std::atomic<std::uint32_t> pending_space;  ///< that the messages below came from
   /// Read from the kernel straight into here; zeroed one by one as they have been dealt with.

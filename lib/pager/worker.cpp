@@ -11,6 +11,7 @@
 #include "icecore/error.hpp"
 #include "image/format.hpp"
 #include "image/working_set.hpp"
+#include "pager/loan.hpp"
 #include "sys/files.hpp"
 #include "sys/process.hpp"
 
@@ -363,6 +364,29 @@ void Worker::poison_everything() {
   }
 }
 
+// ---- whoever takes a snapshot -----------------------------------------------------------------
+
+void Worker::accept_borrower() {
+  sys::Fd borrower = sys::try_accept(*listener_);
+  if (!borrower) return;
+  head_.borrower = borrower.release();
+  lend_to_borrower();
+}
+
+/// The process stands still: once its messages have been read, none follows.
+void Worker::lend_to_borrower() {
+  while (!spaces_.front().gone && read_messages(0) != 0) continue;
+  sys::Fd borrower{head_.borrower};
+  try {
+    lend(borrower, *image_file_, spaces_.front().missing);
+  } catch (const Error& error) {
+    tell(fmt::format("nothing is lent to a snapshot: {}", error.what()));
+    head_.borrower = 0;
+    return;
+  }
+  borrower.release();  // it stays open, also for the worker after us
+}
+
 // ---- the record -----------------------------------------------------------------------------
 
 bool Worker::recording() const { return orders_.record && head_.record_done == 0; }
@@ -418,9 +442,8 @@ std::uint64_t Worker::count_missing() const {
 bool Worker::finished() const { return live_.empty() || (count_missing() == 0 && !recording()); }
 
 bool Worker::may_fill(Clock::time_point now) const {
-  if (recording() || count_missing() == 0) return false;
-  // Asked for, or before the journal is full.
-  if (head_.wanted_now != 0 || head_.journal_used > shared_.journal().size() / 10 * 9) return true;
+  if (recording() || lent() || count_missing() == 0) return false;
+  if (head_.journal_used > shared_.journal().size() / 10 * 9) return true;  // before it is full
   if (orders_.filling == Filling::never) return false;
   return orders_.filling == Filling::now || now - last_fault_ >= kQuiet;
 }
@@ -430,7 +453,7 @@ int Worker::wait_ms(Clock::time_point now) const {
     return static_cast<int>(
         std::max<std::int64_t>(0, std::chrono::ceil<milliseconds>(at - now).count()));
   };
-  if (!wanted_.empty()) return 0;
+  if (!wanted_.empty() && !lent()) return 0;
   for (const std::size_t i : live_)
     if (!spaces_[i].deferred.empty()) return 1;
   if (may_fill(now)) return until(fill_again_);
@@ -444,6 +467,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
   sys::try_set_nice(-10);  // whoever waits for a page waits for us
   resume_pending();
   wake_everybody();
+  if (lent()) lend_to_borrower();  // the worker before us may not have come to it
   std::vector<::pollfd> waits;
   while (!finished()) {
     head_.missing_pages = count_missing();
@@ -451,15 +475,18 @@ Worker::End Worker::serve(const sys::Fd& partner) {
     waits.clear();
     waits.push_back({partner.get(), POLLIN, 0});
     waits.push_back({process_ended_ ? -1 : process_.get(), POLLIN, 0});
-    waits.push_back({listener_ != nullptr ? listener_->get() : -1, POLLIN, 0});
+    waits.push_back(lent() ? ::pollfd{head_.borrower, 0, 0}  // until it hangs up
+                           : ::pollfd{listener_ != nullptr ? listener_->get() : -1, POLLIN, 0});
     const std::size_t first = waits.size();
     const std::vector<std::size_t> watched = live_;
     for (const std::size_t i : watched) waits.push_back({spaces_[i].faults->fd(), POLLIN, 0});
     ::poll(waits.data(), waits.size(), wait_ms(Clock::now()));
 
-    if (waits[2].revents != 0 && sys::accept_and_keep(*listener_)) {
-      head_.wanted_now = 1;
-      if (recording()) end_recording();
+    if (waits[2].revents != 0) {
+      if (lent())
+        sys::Fd{head_.borrower.exchange(0)};  // closes it
+      else
+        accept_borrower();
     }
     bool busy = false;
     for (std::size_t i = 0; i < watched.size(); ++i) {
@@ -483,7 +510,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
       end_recording();
     for (const std::size_t i : watched)
       if (!spaces_[i].deferred.empty()) retry_deferred(i);
-    if (!busy && fill_wanted()) continue;
+    if (!busy && !lent() && fill_wanted()) continue;
     if (!busy && may_fill(now) && now >= fill_again_) fill_piece();
   }
   if (recording()) end_recording();
@@ -500,7 +527,7 @@ void Worker::look_out(std::size_t index) {
   const auto begin = Clock::now();
   while (!spaces_[index].gone && last_fault_ - fault_before_ < kThick &&
          Clock::now() - last_fault_ < kThick) {
-    if (read_messages(index) == 0 && !fill_wanted()) sys::yield();
+    if (read_messages(index) == 0 && (lent() || !fill_wanted())) sys::yield();
     if (Clock::now() - begin > kLookOut) return;  // others want something too
   }
 }

@@ -33,8 +33,12 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  /// Whoever connects there wants everything loaded now, and waits for the end.
-  void listen_at(const sys::Fd& listener) { listener_ = &listener; }
+  /// Whoever connects there is told what is missing, and nothing is filled in but for faults until
+  /// he hangs up.  `image` is passed on to him.
+  void lend_at(const sys::Fd& listener, const sys::Fd& image) {
+    listener_ = &listener;
+    image_file_ = &image;
+  }
 
   enum class End {
     complete,      ///< nothing is missing any more, or nobody is left
@@ -82,6 +86,10 @@ class Worker {
   void retry_deferred(std::size_t space);
   void fill_piece();
 
+  bool lent() const { return head_.borrower != 0; }
+  void accept_borrower();
+  void lend_to_borrower();
+
   bool recording() const;
   void note_touched(const StoredRange& range);
   void end_recording();
@@ -101,6 +109,7 @@ class Worker {
   const sys::Fd& process_;
   const sys::Fd& socket_;
   const sys::Fd* listener_ = nullptr;
+  const sys::Fd* image_file_ = nullptr;
   std::deque<Space> spaces_;
   std::vector<std::size_t> live_;  // of these, those that are not gone
   bool process_ended_ = false;

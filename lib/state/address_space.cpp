@@ -60,7 +60,6 @@ constexpr std::array kRefused{
     RefusedFlag{"io", "memory of a device"},
     RefusedFlag{"pf", "memory of a device"},
     RefusedFlag{"ht", "huge pages (hugetlbfs)"},
-    RefusedFlag{"um", "registered with a userfaultfd"},
     RefusedFlag{"uw", "registered with a userfaultfd"},
     RefusedFlag{"ui", "registered with a userfaultfd"},
     RefusedFlag{"sl", "sealed (mseal)"},
@@ -163,6 +162,8 @@ class Recorder {
     if (is_vdso_part(vma.name)) return false;
     for (const RefusedFlag& row : kRefused)
       if (vma.has_flag(row.letters)) return say(row.what), true;
+    if (vma.has_flag("um") && !capture_.is_being_loaded)
+      return say("registered with a userfaultfd"), true;
     if (vma.protection_key != 0) return say("protection key"), true;
     if (vma.name.starts_with("/SYSV")) return say("SysV shared memory"), true;
     if (vma.name.starts_with("/memfd:")) return say("memfd"), true;

@@ -19,6 +19,7 @@ struct Capture {
   sys::Fd pidfd;
   sys::RemoteMemory memory;
   FileTable files;
+  bool is_being_loaded = false;  ///< its pager has told what is missing
   Refusals refusals;  ///< a room that meets what it cannot keep adds to these and goes on
 };
 

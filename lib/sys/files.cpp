@@ -244,8 +244,12 @@ std::vector<Fd> receive_descriptors(const Fd& socket) {
   message.msg_iovlen = 1;
   message.msg_control = control.data();
   message.msg_controllen = control.size();
-  checked([&] { return ::recvmsg(socket.get(), &message, MSG_CMSG_CLOEXEC); },
-          "receive descriptors");
+  checked(
+      [&] {
+        const ::ssize_t size = ::recvmsg(socket.get(), &message, MSG_CMSG_CLOEXEC);
+        return size < 0 && errno == ECONNRESET ? 0 : size;  // gone without having looked at us
+      },
+      "receive descriptors");
   std::vector<Fd> received;
   const ::cmsghdr* const header = CMSG_FIRSTHDR(&message);
   if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return received;
@@ -278,6 +282,12 @@ std::optional<std::string> try_receive_text(const Fd& socket) {
 
 void shut_down(const Fd& socket) noexcept { ::shutdown(socket.get(), SHUT_WR); }
 
+bool wait_readable(const Fd& socket, std::chrono::milliseconds patience) {
+  ::pollfd wait{socket.get(), POLLIN, 0};
+  return checked([&] { return ::poll(&wait, 1, static_cast<int>(patience.count())); },
+                 "wait for a message") > 0;
+}
+
 bool wait_hang_up(const Fd& socket, std::optional<std::chrono::milliseconds> patience) {
   ::pollfd wait{socket.get(), 0, 0};  // POLLHUP is always reported
   const int limit = patience ? static_cast<int>(patience->count()) : -1;
@@ -303,12 +313,12 @@ Fd make_stream_socket() {
       checked([] { return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); }, "make a socket")};
 }
 
-/// True when our own user, or root, is at the other end.
-bool is_ours(int socket) noexcept {
+/// True when our own user, root, or `owner` is at the other end.
+bool is_ours(int socket, ::uid_t owner = 0) noexcept {
   ::ucred peer{};
   ::socklen_t size = sizeof peer;
   return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-         (peer.uid == ::geteuid() || peer.uid == 0);
+         (peer.uid == ::geteuid() || peer.uid == 0 || peer.uid == owner);
 }
 
 }  // namespace
@@ -321,19 +331,18 @@ Fd try_listen(const std::string& name) {
   return socket;
 }
 
-Fd try_connect(const std::string& name) {
+Fd try_connect(const std::string& name, ::uid_t owner) {
   Fd socket = make_stream_socket();
   const AbstractAddress address{name};
   if (::connect(socket.get(), address.get(), address.size) != 0) return {};
-  if (!is_ours(socket.get())) return {};
+  if (!is_ours(socket.get(), owner)) return {};
   return socket;
 }
 
-bool accept_and_keep(const Fd& listener) noexcept {
+Fd try_accept(const Fd& listener) noexcept {
   Fd connection{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)};
-  if (!connection || !is_ours(connection.get())) return false;
-  connection.release();
-  return true;
+  if (!connection || !is_ours(connection.get())) return {};
+  return connection;
 }
 
 std::filesystem::path own_file() {

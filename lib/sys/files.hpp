@@ -128,16 +128,19 @@ std::optional<std::string> receive_text(const Fd& socket);
 std::optional<std::string> try_receive_text(const Fd& socket);
 /// Says that nothing more will be sent.
 void shut_down(const Fd& socket) noexcept;
+/// Waits until something has come, or the other side is gone; false when `patience` is over.
+bool wait_readable(const Fd& socket, std::chrono::milliseconds patience);
 /// Waits until the other side is gone, whatever it says before; false when `patience` is over.
 bool wait_hang_up(const Fd& socket, std::optional<std::chrono::milliseconds> patience);
 
 /// Sockets by a name that goes with whoever listens (the abstract namespace of unix(7)).  Without
-/// descriptor when the name is taken, or when nobody of our own user listens there.
+/// descriptor when the name is taken, or when neither our own user, nor root, nor `owner` listens
+/// there.
 Fd try_listen(const std::string& name);
-Fd try_connect(const std::string& name);
-/// Takes a connection of our own user, or of root, which then stays until we end.  False when there
-/// is none, or it was somebody else's.
-bool accept_and_keep(const Fd& listener) noexcept;
+Fd try_connect(const std::string& name, uid_t owner);
+/// A connection of our own user, or of root.  Without descriptor when there is none, or it was
+/// somebody else's.
+Fd try_accept(const Fd& listener) noexcept;
 
 /// The file that this code was loaded from: the shared library, or the program it is linked into.
 std::filesystem::path own_file();

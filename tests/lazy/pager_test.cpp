@@ -167,6 +167,47 @@ TEST_CASE("many copies of one image are loaded at once") {
   for (const auto& copy : copies) CHECK(copy->ask("check?") == "ok");
 }
 
+// ---- a snapshot of what is being loaded --------------------------------------------------------
+
+TEST_CASE("a snapshot takes what is not loaded yet from the image and loads nothing") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  Fixture fixture{"large_memory", {"64"}, encoding};
+  const fs::path second = fixture.folder / "second";
+  Restored restored{fixture.image(), lazily(Fill::idle)};
+  const auto before = restored.process().pager_statistics();
+  const auto report = icecore::snapshot(restored.pid(), second, {.encoding = encoding});
+  const auto after = restored.process().pager_statistics();
+  CHECK(after.fault_bytes - before.fault_bytes < std::uint64_t{1} << 20);
+  CHECK(report.stored_pages * 4096 > std::uint64_t{64} << 20);
+  CHECK(restored.process().wait_filled(kPatience));  // it goes on when the snapshot is done
+  CHECK(restored.ask("check?") == "ok");
+
+  Restored third{second, {.loading = Loading::eager}};
+  CHECK(third.ask("check?") == "ok");
+  CHECK(third.ask("secret?") == fixture.secret);
+}
+
+TEST_CASE("snapshots of memory that changes while it is loaded are never wrong") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  const auto fill = GENERATE(Fill::never, Fill::now);
+  Fixture fixture{"memory_model", {}, encoding};
+  std::vector<fs::path> images{fixture.image()};
+  for (int round = 1; round <= kRounds / 2; ++round) {
+    Restored restored{images.back(), lazily(fill)};
+    images.push_back(fixture.folder / ("image" + std::to_string(round)));
+    REQUIRE(restored.ask("work 30") == "ok");
+    // A worker that was killed has forgotten what it has loaded.
+    const std::vector<pid_t> pagers = pagers_of(restored.pid());
+    if (round % 3 == 0 && pagers.size() == 2) ::kill(pagers.back(), SIGKILL);
+    icecore::snapshot(restored.pid(), images.back(), {.encoding = encoding, .fsync = false});
+    REQUIRE(restored.ask("work 30") == "ok");
+    REQUIRE(restored.ask("check?") == "ok");
+    Restored copy{images.back(), {.loading = round % 2 == 0 ? Loading::eager : Loading::lazy}};
+    REQUIRE(copy.ask("check?") == "ok");
+    REQUIRE(copy.ask("secret?") == fixture.secret);
+  }
+}
+
 // ---- the pager dies ----------------------------------------------------------------------------
 
 TEST_CASE("a pager that is killed again and again is replaced and no byte is wrong") {

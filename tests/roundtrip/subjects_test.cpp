@@ -130,7 +130,7 @@ class Trip {
 
   /// The view of a process that was never let run between this and its death.
   ProcView snapshot_and_kill(pid_t pid, icecore::Encoding encoding) const {
-    const ProcView before = proc_view(pid);
+    const ProcView before = proc_view(pid, Registrations::left_out);
     icecore::snapshot(pid, image(), {.encoding = encoding, .kill = true, .fsync = false});
     return before;
   }
@@ -172,7 +172,7 @@ void comes_back_lazily(const Subject& subject, icecore::Encoding encoding) {
     Restored restored{trip.image(),
                       {.loading = icecore::Loading::lazy, .fill = icecore::Fill::never}};
     trip.expect_same(restored);
-    icecore::snapshot(restored.pid(), trip.image(), {.fsync = false});  // loads what is missing
+    icecore::snapshot(restored.pid(), trip.image(), {.fsync = false});
     trip.expect_same(restored);
     before = trip.snapshot_and_kill(restored.pid(), encoding);
     restored.await_end();

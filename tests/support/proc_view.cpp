@@ -79,20 +79,21 @@ std::optional<Mapping> parse_mapping(const std::string& line) {
 }
 
 /// Less "sd" (soft dirty), which any write sets, and "ac", which tells how memory was accounted.
-std::string lasting_flags(const std::string& line) {
+std::string lasting_flags(const std::string& line, Registrations registrations) {
   std::istringstream words{line.substr(line.find(':') + 1)};
   std::string flags;
   for (std::string flag; words >> flag;)
-    if (flag != "sd" && flag != "ac") flags += " " + flag;
+    if (flag != "sd" && flag != "ac" && (flag != "um" || registrations == Registrations::seen))
+      flags += " " + flag;
   return flags;
 }
 
-std::vector<Mapping> mappings_of(const fs::path& process) {
+std::vector<Mapping> mappings_of(const fs::path& process, Registrations registrations) {
   std::vector<Mapping> mappings;
   std::ifstream lines{process / "smaps"};
   for (std::string line; std::getline(lines, line);) {
     if (line.starts_with("VmFlags:"))
-      mappings.back().flags += lasting_flags(line);
+      mappings.back().flags += lasting_flags(line, registrations);
     else if (line.starts_with("ProtectionKey:"))
       mappings.back().flags += " key " + std::to_string(std::stoi(line.substr(14)));
     else if (line.find('-') < 17 && line.find(':') > 17)
@@ -113,8 +114,8 @@ std::vector<Mapping> merged(const std::vector<Mapping>& mappings) {
   return result;
 }
 
-void view_memory(const fs::path& process, ProcView& view) {
-  for (const Mapping& mapping : merged(mappings_of(process))) {
+void view_memory(const fs::path& process, Registrations registrations, ProcView& view) {
+  for (const Mapping& mapping : merged(mappings_of(process, registrations))) {
     std::ostringstream name, text;
     name << "mapping " << std::hex << mapping.start;
     text << "to " << std::hex << mapping.end << " " << mapping.permissions << " offset "
@@ -220,11 +221,11 @@ const std::string& fact(const ProcView& view, const std::string& name) {
 
 }  // namespace
 
-ProcView proc_view(pid_t pid) {
+ProcView proc_view(pid_t pid, Registrations registrations) {
   const fs::path process = "/proc/" + std::to_string(pid);
   ProcView view;
   view_process(process, view);
-  view_memory(process, view);
+  view_memory(process, registrations, view);
   view_descriptors(process, view);
   for (const int tid : numbers_in(process / "task"))
     view_thread(process / "task" / std::to_string(tid), view);
