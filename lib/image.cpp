@@ -108,6 +108,14 @@ DescriptorText describe(const state::OpenUnion& open, const state::ProcessT& pro
       return {"eventfd", fmt::format("count {}", open.AsEventFd()->count)};
     case state::Open::External:
       return {"external", open.AsExternal()->what};
+    case state::Open::Epoll:
+      return {"epoll", fmt::format("{} watches", open.AsEpoll()->watches.size())};
+    case state::Open::TimerFd:
+      return {"timerfd", fmt::format("clock {}", open.AsTimerFd()->clock)};
+    case state::Open::SignalFd:
+      return {"signalfd", fmt::format("signals {:#x}", open.AsSignalFd()->mask)};
+    case state::Open::PidFd:
+      return {"pidfd", "the process itself"};
     case state::Open::NONE:
       break;
   }

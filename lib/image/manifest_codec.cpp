@@ -109,6 +109,7 @@ class UnpackedSize {
     if (const auto* directory = description->open_as_Directory()) add(directory->path());
     if (const auto* device = description->open_as_Device()) add(device->path());
     if (const auto* external = description->open_as_External()) add(external->what());
+    if (const auto* epoll = description->open_as_Epoll()) add(epoll->watches());
   }
 
   void add(const state::PipeObject* pipe) {

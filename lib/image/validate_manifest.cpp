@@ -192,7 +192,19 @@ void validate_open(const state::OpenUnion& open, const state::ProcessT& process)
     case state::Open::Pipe:
       validate_index(open.AsPipe()->pipe, process.descriptors->pipes.size(), "descriptor of pipe");
       return;
+    case state::Open::Epoll:
+      for (const state::EpollWatch& watch : open.AsEpoll()->watches)
+        require(watch.number() >= 0 && watch.number() < kMaxDescriptors && watch.via() >= 0 &&
+                    watch.via() < kMaxDescriptors,
+                "an epoll instance that watches {} by {}", watch.number(), watch.via());
+      return;
+    case state::Open::TimerFd:
+      require(open.AsTimerFd()->expires_ns >= 0 && open.AsTimerFd()->interval_ns >= 0,
+              "a timerfd of negative time");
+      return;
     case state::Open::EventFd:
+    case state::Open::SignalFd:
+    case state::Open::PidFd:
     case state::Open::External:
       return;
     case state::Open::NONE:

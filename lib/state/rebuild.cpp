@@ -73,10 +73,10 @@ ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const RestoreOption
     : image_(image), options_(options) {
   if (in_namespace) start_namespace();
   plan_files();
-  descriptions_ = rebuild_descriptions(image_, options_, root_);
-  plan_.emplace(*image_.descriptors, descriptions_, files_.size());
   process_.emplace(area_bytes(image_), image_.pid, false);
   if (in_namespace) sys::make_children_in_own_namespace();
+  descriptions_ = rebuild_descriptions(image_, options_, root_, process_->pid());
+  plan_.emplace(*image_.descriptors, descriptions_, files_.size());
 }
 
 void ProcessRebuild::start_namespace() {
@@ -320,6 +320,7 @@ void ProcessRebuild::set_attributes() {
   CallList& list = calls_->room(64, 64 * 48);
   rebuild_signal_actions(*image_.signals, list);
   plan_->place(*calls_);
+  plan_->finish(*calls_);
   calls_->run();
 }
 

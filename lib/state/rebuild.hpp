@@ -24,8 +24,8 @@ namespace icecore {
 /// A process under construction.  Destroying it kills what there is of it, until let_run().
 class ProcessRebuild {
  public:
-  /// Opens the descriptors of the process, and starts the process with its pid, or its whole new
-  /// pid namespace.  Throws with errno EEXIST when the pid is taken.
+  /// Starts the process with its pid, or its whole new pid namespace, and opens its descriptors.
+  /// Throws with errno EEXIST when the pid is taken.
   ProcessRebuild(const state::ProcessT& image, const RestoreOptions& options, bool in_namespace);
 
   /// An address space with every mapping at its place, empty, and every file passed over.

@@ -81,15 +81,36 @@ bool is_open(int number) { return ::fcntl(number, F_GETFD) >= 0; }
 DescriptorInfo::DescriptorInfo(pid_t pid, int number)
     : text_(try_read_file(fmt::format("/proc/{}/fdinfo/{}", pid, number)).value_or("")) {}
 
+namespace {
+
+/// Where the next line of that name begins, from the line at `at` on.
+std::size_t find_line(const std::string& text, const std::string& key, std::size_t at) {
+  while (at < text.size() && text.compare(at, key.size(), key) != 0)
+    at = std::min(text.find('\n', at), text.size() - 1) + 1;
+  return at;
+}
+
+std::string value_at(const std::string& text, std::size_t at) {
+  const std::size_t end = std::min(text.find('\n', at), text.size());
+  const std::size_t value = std::min(text.find_first_not_of(" \t", at), end);
+  return text.substr(value, end - value);
+}
+
+}  // namespace
+
 std::optional<std::string> DescriptorInfo::field(const std::string& name) const {
   const std::string key = name + ":";
-  std::size_t at = 0;
-  while (at < text_.size() && text_.compare(at, key.size(), key) != 0)
-    at = std::min(text_.find('\n', at), text_.size() - 1) + 1;
+  const std::size_t at = find_line(text_, key, 0);
   if (at >= text_.size()) return std::nullopt;
-  const std::size_t value = text_.find_first_not_of(" \t", at + key.size());
-  if (value == std::string::npos) return "";
-  return text_.substr(value, text_.find('\n', value) - value);
+  return value_at(text_, at + key.size());
+}
+
+std::vector<std::string> DescriptorInfo::lines(const std::string& name) const {
+  const std::string key = name + ":";
+  std::vector<std::string> values;
+  for (std::size_t at = 0; (at = find_line(text_, key, at)) < text_.size(); at += key.size())
+    values.push_back(value_at(text_, at + key.size()));
+  return values;
 }
 
 bool DescriptorInfo::close_on_exec() const {

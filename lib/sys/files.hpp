@@ -56,6 +56,8 @@ class DescriptorInfo {
   DescriptorInfo(pid_t pid, int number);
 
   std::optional<std::string> field(const std::string& name) const;
+  /// The values of all lines of that name.
+  std::vector<std::string> lines(const std::string& name) const;
   bool close_on_exec() const;
 
  private:

@@ -3,6 +3,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "tracee/remote_syscalls.hpp"
 
@@ -37,6 +38,16 @@ class CallStream {
     const std::int64_t result = list_.result(index);
     list_.clear();
     return result;
+  }
+
+  /// Runs what has been added and gives the results of all of it since the last run.
+  std::vector<std::int64_t> run_for_all() {
+    std::vector<std::int64_t> results;
+    if (list_.empty()) return results;
+    remote_.run(thread_, list_);
+    for (std::size_t i = 0; i < list_.size(); ++i) results.push_back(list_.result(i));
+    list_.clear();
+    return results;
   }
 
  private:

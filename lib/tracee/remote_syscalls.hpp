@@ -57,6 +57,7 @@ class CallList {
 
   bool has_room(std::size_t calls, std::size_t bytes) const noexcept;
   bool empty() const noexcept { return calls_.empty(); }
+  std::size_t size() const noexcept { return calls_.size(); }
   void clear() noexcept;
 
   /// What it takes in the tracee: [remote, used_end).

@@ -185,26 +185,50 @@ void view_thread(const fs::path& task, ProcView& view) {
 
 // ---- descriptors ---------------------------------------------------------------------------
 
-/// Names pipes by the order in which they appear, for their numbers mean nothing.
+/// Names pipes and sockets by the order in which they appear, for their numbers mean nothing.
 class PipeNames {
  public:
   std::string operator()(const std::string& link) {
-    if (!link.starts_with("pipe:")) return link;
+    const std::string kind = link.substr(0, link.find(':'));
+    if (kind != "pipe" && kind != "socket") return link;
     const auto number = names_.size();
-    return names_.try_emplace(link, "pipe " + std::to_string(number)).first->second;
+    return names_.try_emplace(link, kind + " " + std::to_string(number)).first->second;
   }
 
  private:
   std::map<std::string, std::string> names_;
 };
 
+/// A watch of epoll that has fired for the last time cannot be told not to report EPOLLERR and
+/// EPOLLHUP.
+std::string without_hang_up(std::string line) {
+  const std::size_t fired = line.find("events: 40000018");
+  return fired == std::string::npos ? line : line.replace(fired, 16, "events: 40000000");
+}
+
+/// What only some kinds have, in an order of its own: the kernel's depends on addresses.
+std::string special_fields(const fs::path& info) {
+  static const std::set<std::string> kTold = {"tfd",         "clockid", "settime flags",
+                                              "it_interval", "sigmask", "eventfd-semaphore"};
+  std::multiset<std::string> told;
+  std::ifstream lines{info};
+  for (std::string line; std::getline(lines, line);)
+    if (kTold.contains(line.substr(0, line.find(':'))))
+      told.insert(without_hang_up(line.substr(0, line.find(" pos:"))));
+  std::string text;
+  for (const std::string& line : told) text += " " + line;
+  return text;
+}
+
 void view_descriptors(const fs::path& process, ProcView& view) {
   PipeNames name;
   for (const int number : numbers_in(process / "fd")) {
     const std::string fd = "fd " + std::to_string(number);
-    auto info = fields_of(process / "fdinfo" / std::to_string(number));
+    const fs::path info_file = process / "fdinfo" / std::to_string(number);
+    auto info = fields_of(info_file);
     view[fd] = name(link(process / "fd" / std::to_string(number))) + " flags " + info["flags"] +
-               " position " + info["pos"] + " count " + info["eventfd-count"];
+               " position " + info["pos"] + " count " + info["eventfd-count"] +
+               special_fields(info_file);
   }
 }
 

@@ -12,11 +12,9 @@
 #include <sys/ipc.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -105,17 +103,29 @@ static void open_fifo() {
   open_in_folder("fifo");
 }
 
-static void set_mask_of_usr1() {
-  const std::uint64_t usr1 = 1u << (SIGUSR1 - 1);
-  must(::syscall(SYS_rt_sigprocmask, SIG_BLOCK, &usr1, nullptr, 8), "rt_sigprocmask");
-}
-
-static void open_signalfd() {
-  set_mask_of_usr1();
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGUSR1);
-  must(::signalfd(-1, &set, 0), "signalfd");
+/// Of a file that is left only in a message on its way.
+static void lose_epoll_watch() {
+  const int epoll = static_cast<int>(must(::epoll_create1(0), "epoll_create1"));
+  int pipe[2], pair[2];
+  must(::pipe(pipe), "pipe");
+  must(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
+  epoll_event interest{.events = EPOLLIN, .data = {}};
+  must(::epoll_ctl(epoll, EPOLL_CTL_ADD, pipe[0], &interest), "epoll_ctl");
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(header), &pipe[0], sizeof(int));
+  must(::sendmsg(pair[0], &message, 0), "sendmsg");
+  must(::close(pipe[0]), "close");
 }
 
 static void lock_whole_file(int command) {
@@ -183,8 +193,7 @@ static const std::map<std::string, std::function<void()>> kKinds = {
        must(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
      }},
     {"listening_socket", listen_on_port},
-    {"epoll", [] { must(::epoll_create1(0), "epoll_create1"); }},
-    {"timerfd", [] { must(::timerfd_create(CLOCK_MONOTONIC, 0), "timerfd_create"); }},
+    {"lost_epoll_watch", lose_epoll_watch},
     {"posix_timer", create_posix_timer},
     {"itimer", arm_itimer},
     {"io_uring", set_up_io_uring},
@@ -195,9 +204,8 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"inotify", [] { must(::inotify_init(), "inotify_init"); }},
     {"sysv_shm", attach_sysv_memory},
     {"fifo", open_fifo},
-    {"signalfd", open_signalfd},
     {"userfaultfd", [] { must(::syscall(SYS_userfaultfd, 0), "userfaultfd"); }},
-    {"pidfd", [] { must(::syscall(SYS_pidfd_open, ::getpid(), 0), "pidfd_open"); }},
+    {"pidfd", [] { must(::syscall(SYS_pidfd_open, 1, 0), "pidfd_open"); }},
     {"posix_lock", [] { lock_whole_file(F_SETLK); }},
     {"ofd_lock", [] { lock_whole_file(F_OFD_SETLK); }},
     {"flock", [] { must(::flock(open_in_folder("locked"), LOCK_EX), "flock"); }},

@@ -14,6 +14,7 @@
 
 #include "state/descriptors/room.hpp"
 #include "sys/check.hpp"
+#include "sys/epoll.hpp"
 #include "sys/procfs.hpp"
 
 namespace icecore {
@@ -23,8 +24,9 @@ constexpr std::size_t kSentAtOnce = 24;  // see DescriptorPlan::send
 static_assert(kSentAtOnce <= sys::kMaxSentDescriptors);
 
 /// The first that matches is the room of a description.
-constexpr std::array kRooms{&regular_file_room, &directory_room, &device_room,
-                            &pipe_room,         &eventfd_room,   &external_room};
+constexpr std::array kRooms{&regular_file_room, &directory_room, &device_room,  &pipe_room,
+                            &eventfd_room,      &epoll_room,     &timerfd_room, &signalfd_room,
+                            &pidfd_room,        &external_room};
 
 struct UnknownKind {
   std::string_view link;
@@ -33,15 +35,10 @@ struct UnknownKind {
 /// What has no room yet, for people.
 constexpr std::array kUnknown{
     UnknownKind{"socket:", "socket"},
-    UnknownKind{"anon_inode:[eventpoll]", "epoll"},
-    UnknownKind{"anon_inode:[timerfd]", "timerfd"},
-    UnknownKind{"anon_inode:[signalfd]", "signalfd"},
     UnknownKind{"anon_inode:inotify", "inotify"},
     UnknownKind{"anon_inode:[fanotify]", "fanotify"},
     UnknownKind{"anon_inode:[io_uring]", "io_uring instance"},
     UnknownKind{"anon_inode:[userfaultfd]", "userfaultfd"},
-    UnknownKind{"anon_inode:[pidfd]", "pidfd"},
-    UnknownKind{"pidfd:", "pidfd"},
     UnknownKind{"anon_inode:[perf_event]", "perf event"},
     UnknownKind{"anon_inode:bpf", "BPF object"},
     UnknownKind{"anon_inode:[landlock-ruleset]", "landlock ruleset"},
@@ -54,21 +51,13 @@ std::string kind_of(const std::string& link) {
   return link;
 }
 
-/// One descriptor as it is found in the process.
-struct Found {
-  int number;
-  sys::Fd copy;
-  sys::FileStatus status;
-  int flags;
-};
-
-std::vector<Found> find_all(Capture& capture) {
-  std::vector<Found> all;
+std::vector<FoundDescriptor> find_all(Capture& capture) {
+  std::vector<FoundDescriptor> all;
   for (const int number : sys::list_descriptors(capture.pid)) {
-    Found found{.number = number,
-                .copy = sys::copy_descriptor(capture.pidfd, number),
-                .status = {},
-                .flags = 0};
+    FoundDescriptor found{.number = number,
+                          .copy = sys::copy_descriptor(capture.pidfd, number),
+                          .status = {},
+                          .flags = 0};
     found.status = sys::status(found.copy);
     found.flags = sys::status_flags(found.copy);
     all.push_back(std::move(found));
@@ -77,7 +66,7 @@ std::vector<Found> find_all(Capture& capture) {
 }
 
 /// Gives equal numbers to descriptors of one description: the index of the lowest of them.
-std::vector<std::size_t> group_by_description(pid_t pid, const std::vector<Found>& all) {
+std::vector<std::size_t> group_by_description(pid_t pid, const std::vector<FoundDescriptor>& all) {
   std::vector<std::size_t> order(all.size());
   std::iota(order.begin(), order.end(), 0U);
   // Only descriptors of one inode can be the same; those are put in the kernel's order.
@@ -100,8 +89,8 @@ std::vector<std::size_t> group_by_description(pid_t pid, const std::vector<Found
   return lowest;
 }
 
-void note_pipe_ends(const std::vector<Found>& all, DescriptorCapture& shared) {
-  for (const Found& found : all) {
+void note_pipe_ends(const std::vector<FoundDescriptor>& all, DescriptorCapture& shared) {
+  for (const FoundDescriptor& found : all) {
     if (!S_ISFIFO(found.status.st_mode)) continue;
     const int access = found.flags & O_ACCMODE;
     if (access != O_WRONLY) shared.readable_pipes.insert(found.status.st_ino);
@@ -133,6 +122,12 @@ const DescriptorRoom& room_of(state::Open kind) {
   return **room;
 }
 
+const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int number) {
+  const auto at = std::ranges::lower_bound(image.descriptors, number, {},
+                                           [](const state::Descriptor& d) { return d.number(); });
+  return at != image.descriptors.end() && at->number() == number ? &*at : nullptr;
+}
+
 /// Lowest number of each description, -1 where none leads to it.
 std::vector<int> lowest_numbers(const state::DescriptorsT& image) {
   std::vector<int> lowest(image.descriptions.size(), -1);
@@ -143,6 +138,26 @@ std::vector<int> lowest_numbers(const state::DescriptorsT& image) {
   return lowest;
 }
 
+/// What the caller has put in the place of a descriptor may be something that epoll does not take.
+void refuse_unwatchable(const state::DescriptorsT& image,
+                        const std::vector<sys::Fd>& descriptions) {
+  for (const auto& description : image.descriptions) {
+    const auto* epoll = description->open.AsEpoll();
+    if (epoll == nullptr) continue;
+    for (const state::EpollWatch& watch : epoll->watches) {
+      const auto* watched = find_descriptor(image, watch.via());
+      if (watched == nullptr) continue;
+      const sys::Fd& ours = descriptions[watched->description()];
+      if (image.descriptions[watched->description()]->open.type == state::Open::External && ours &&
+          !sys::can_be_watched(ours))
+        throw Error{Errc::incompatible,
+                    fmt::format("fd {}: is watched by epoll; what is to take its place cannot be "
+                                "(a regular file, /dev/null): give a pipe, a socket or a terminal",
+                                watch.via())};
+    }
+  }
+}
+
 /// A standard stream is attached to the caller's stream of the same number, whether or not it was
 /// the same description as another: a terminal is usually one for all three.
 bool is_standard_stream(const state::DescriptionT& description, int number) {
@@ -151,10 +166,14 @@ bool is_standard_stream(const state::DescriptionT& description, int number) {
 
 }  // namespace
 
+const state::Descriptor* DescriptorFinish::find(int number) const {
+  return find_descriptor(image, number);
+}
+
 std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
   auto image = std::make_unique<state::DescriptorsT>();
-  DescriptorCapture shared{capture};
-  const std::vector<Found> all = find_all(capture);
+  const std::vector<FoundDescriptor> all = find_all(capture);
+  DescriptorCapture shared{capture, all};
   const std::vector<std::size_t> lowest = group_by_description(capture.pid, all);
   note_pipe_ends(all, shared);
 
@@ -192,8 +211,9 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
 }
 
 std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
-                                          const RestoreOptions& options, const std::string& root) {
-  DescriptorRebuild shared{process, options, root};
+                                          const RestoreOptions& options, const std::string& root,
+                                          pid_t pid) {
+  DescriptorRebuild shared{process, options, root, pid};
   const state::DescriptorsT& image = *process.descriptors;
   const std::vector<int> lowest = lowest_numbers(image);
   std::vector<sys::Fd> descriptions;
@@ -203,6 +223,7 @@ std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
         lowest[i] < 0 ? sys::Fd{}
                       : room_of(description.open.type).rebuild(shared, description, lowest[i]));
   }
+  refuse_unwatchable(image, descriptions);
   return descriptions;
 }
 
@@ -332,6 +353,18 @@ void DescriptorPlan::place(CallStream& calls) const {
                   descriptor.close_on_exec() ? static_cast<std::uint64_t>(O_CLOEXEC) : 0});
     else if (descriptor.close_on_exec())
       calls.call("mark a descriptor", SYS_fcntl, {unsigned_of(from), F_SETFD, FD_CLOEXEC});
+  }
+}
+
+void DescriptorPlan::finish(CallStream& calls) const {
+  const std::vector<int> lowest = lowest_numbers(image_);
+  std::vector<bool> is_open;
+  for (const int slot : description_slots_) is_open.push_back(slot >= 0);
+  const DescriptorFinish stage{image_, is_open, socket_slot_ + 1, calls};
+  for (std::size_t i = 0; i < lowest.size(); ++i) {
+    const state::DescriptionT& description = *image_.descriptions[i];
+    const auto finish = room_of(description.open.type).finish;
+    if (is_open[i] && finish != nullptr) finish(stage, description, lowest[i]);
   }
 }
 

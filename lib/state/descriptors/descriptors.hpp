@@ -19,9 +19,10 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture);
 // ---- rebuilding -------------------------------------------------------------------------------
 
 /// Descriptors of ours, one for each description of the image (or none: it stays closed).
-/// `root` stands before every path.
+/// `root` stands before every path; `pid` is the new process, which has nothing of its own yet.
 std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
-                                          const RestoreOptions& options, const std::string& root);
+                                          const RestoreOptions& options, const std::string& root,
+                                          pid_t pid);
 
 /// Reasons why that would fail, found without changing anything.
 void check_descriptors(const state::ProcessT& process, const RestoreOptions& options,
@@ -57,6 +58,9 @@ class DescriptorPlan {
 
   /// Adds the calls that leave the process with its own descriptors and no others.
   void place(CallStream& calls) const;
+
+  /// Adds what has to wait for that: what one descriptor knows of others.
+  void finish(CallStream& calls) const;
 
  private:
   /// What arrives in a slot: a description, or a further descriptor.

@@ -14,8 +14,17 @@
 #include "image/state_generated.h"
 #include "state/capture.hpp"
 #include "sys/files.hpp"
+#include "tracee/call_stream.hpp"
 
 namespace icecore {
+
+/// One descriptor as it is found in the process.
+struct FoundDescriptor {
+  int number;
+  sys::Fd copy;
+  sys::FileStatus status;
+  int flags;  ///< F_GETFL
+};
 
 /// One open file description of the process, by one of its descriptors.
 struct OpenDescription {
@@ -30,6 +39,7 @@ struct OpenDescription {
 /// What all descriptors of a process have in common while they are captured.
 struct DescriptorCapture {
   Capture& capture;
+  const std::vector<FoundDescriptor>& found;
   std::vector<std::unique_ptr<state::PipeObjectT>> pipes = {};
   std::map<std::uint64_t, std::int32_t> pipe_index = {};  ///< by inode
   std::set<std::uint64_t> readable_pipes = {};            ///< inodes with a read end in the process
@@ -41,8 +51,20 @@ struct DescriptorRebuild {
   const state::ProcessT& process;
   const RestoreOptions& options;
   const std::string& root;  ///< stands before every path: "" or the root of another namespace
+  pid_t pid;                ///< of the new process, as we see it; it has made no call yet
   std::map<std::int32_t, sys::Pipe> pipes = {};             ///< by index, both ends
   std::set<std::pair<std::int32_t, bool>> given_ends = {};  ///< index, write end: handed out once
+};
+
+/// The last step, in the process itself: every descriptor is at its number.
+struct DescriptorFinish {
+  const state::DescriptorsT& image;
+  const std::vector<bool>& is_open;  ///< by description
+  int spare;                         ///< a number that nothing uses
+  CallStream& calls;
+
+  /// The descriptor of that number; nullptr when the process has none.
+  const state::Descriptor* find(int number) const;
 };
 
 struct DescriptorRoom {
@@ -53,6 +75,8 @@ struct DescriptorRoom {
   state::Open kind;
   /// A descriptor of ours for an equal description.  Empty: the process finds it closed.
   sys::Fd (*rebuild)(DescriptorRebuild&, const state::DescriptionT&, int number);
+  /// Adds what only the process itself can do, if anything.
+  void (*finish)(const DescriptorFinish&, const state::DescriptionT&, int number) = nullptr;
 };
 
 /// Wraps a table of the schema.
@@ -68,6 +92,10 @@ extern const DescriptorRoom directory_room;
 extern const DescriptorRoom device_room;
 extern const DescriptorRoom pipe_room;
 extern const DescriptorRoom eventfd_room;
+extern const DescriptorRoom epoll_room;
+extern const DescriptorRoom timerfd_room;
+extern const DescriptorRoom signalfd_room;
+extern const DescriptorRoom pidfd_room;
 extern const DescriptorRoom external_room;
 
 }  // namespace icecore

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A pidfd of the process itself.  Others lead to processes that are not in the image.
+#include <fcntl.h>
+
+#include "state/descriptors/room.hpp"
+#include "sys/process.hpp"
+
+namespace icecore {
+namespace {
+
+constexpr int kOfThread = O_EXCL;  // PIDFD_THREAD
+
+bool matches(const DescriptorCapture&, const OpenDescription& open) {
+  return open.link == "anon_inode:[pidfd]" || open.link.starts_with("pidfd:");
+}
+
+state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
+  const std::string pid = open.info.field("Pid").value_or("?");
+  if (pid != std::to_string(all.capture.pid))
+    throw Error{Errc::unsupported,
+                pid == "-1" ? "pidfd of a process that has ended: cannot be snapshotted"
+                            : fmt::format("pidfd of process {}: cannot be snapshotted, only one of "
+                                          "the process itself can",
+                                          pid)};
+  if ((open.flags & kOfThread) != 0)
+    throw Error{Errc::unsupported, "pidfd of a thread (PIDFD_THREAD): cannot be snapshotted yet"};
+  return opened(state::PidFdT{});
+}
+
+sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, int) {
+  sys::Fd fd = sys::open_process(all.pid);
+  sys::set_status_flags(fd, static_cast<int>(description.flags));
+  return fd;
+}
+
+}  // namespace
+
+const DescriptorRoom pidfd_room{matches, capture, state::Open::PidFd, rebuild};
+
+}  // namespace icecore
