@@ -142,7 +142,7 @@ TEST_CASE("an image that is replaced is replaced whole or stays") {
   TemporaryFolder folder;
   Target target{"tiny"};
   REQUIRE(run(snapshot_command(target, folder / "image")).status == 0);
-  Target other{"refused_states", {folder.path(), "epoll"}};
+  Target other{"refused_states", {folder.path(), "pidfd"}};
   CHECK(run(snapshot_command(other, folder / "image")).status == 1);
   CHECK(icecore({"verify", folder / "image"}).status == 0);
   const Outcome inspected = icecore({"inspect", folder / "image"});

@@ -57,7 +57,7 @@ TEST_CASE("json output is one object") {
 TEST_CASE("json output describes a failure") {
   if (::access(kPython, X_OK) != 0) return skip("needs /usr/bin/python3");
   TemporaryFolder folder;
-  Target target{"refused_states", {folder.path(), "epoll", "timerfd"}};
+  Target target{"refused_states", {folder.path(), "pidfd", "userfaultfd"}};
   const Outcome refused =
       icecore({"snapshot", std::to_string(target.pid()), "-o", folder / "image", "--json"});
   CHECK(refused.status == 1);
