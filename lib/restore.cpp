@@ -91,7 +91,8 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   if (report.lazy) pager.emplace(data.file);
 
   // From here to let_run() every exception, and our own death, kills what has been built.
-  ProcessRebuild rebuild{process, options, in_namespace};
+  const PageStore pages{image};
+  ProcessRebuild rebuild{process, pages, options, in_namespace};
   fault_point("restore: started");
   stop_if_asked(options);
 
@@ -100,10 +101,9 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   fault_point("restore: mapped");
   stop_if_asked(options);
 
-  const PageStore pages{image};
-  report.filled_bytes = rebuild.fill_memory(pages, report.lazy, options.progress, options.stop);
+  report.filled_bytes = rebuild.fill_memory(report.lazy, options.progress, options.stop);
   if (report.lazy) {
-    ProcessRebuild::Lazy memory = rebuild.make_lazy(pages);
+    ProcessRebuild::Lazy memory = rebuild.make_lazy();
     pager::Orders orders = prepare_memory(data, options, memory, report);
     report.filled_bytes += report.prefetched_bytes;
     orders.pid = rebuild.pid();

@@ -72,6 +72,8 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   read_pages(capture.memory, loan ? &loan->image() : nullptr, pages, encoder, options.progress,
              options.stop);
   loan.reset();
+  for (const FileTable::Kept& kept : capture.files.kept())
+    read_file_pages(kept.file, kept.address, kept.size, encoder, options.stop);
   const PageMap map = encoder.finish();
   report.pages = watch.lap();
   fault_point("snapshot: pages read");

@@ -20,8 +20,6 @@
 namespace icecore {
 namespace {
 
-constexpr std::uint64_t kAddressEnd = std::uint64_t{1} << 47;
-
 // Subtracts rather than adds: offset + size could wrap, size_left - offset cannot.
 std::span<const std::byte> slice(std::span<const std::byte> bytes, std::uint64_t offset,
                                  std::uint64_t size_bytes, std::string_view what) {
@@ -139,13 +137,13 @@ std::uint64_t count_pages(const std::vector<PageRun>& runs) {
   std::uint64_t pages = 0;
   std::optional<std::uint64_t> previous_end;
   for (const PageRun& run : runs) {
-    require(run.address % kPageSize == 0 && run.address < kAddressEnd && run.pages != 0 &&
-                run.pages <= (kAddressEnd - run.address) / kPageSize,
+    require(run.address % kPageSize == 0 && run.address < kFilePagesEnd && run.pages != 0 &&
+                run.pages <= (kFilePagesEnd - run.address) / kPageSize,
             "a run of {} pages at {:#x}", run.pages, run.address);
     require(!previous_end || *previous_end < run.address, "the run at {:#x} is out of order",
             run.address);
     previous_end = run.end();
-    pages += run.pages;  // cannot wrap: all of them lie apart below 2^47
+    pages += run.pages;  // cannot wrap: all of them lie apart below 2^62
   }
   return pages;
 }

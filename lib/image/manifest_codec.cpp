@@ -87,6 +87,7 @@ class UnpackedSize {
     total_ += sizeof(state::FileT);
     add(file->path());
     add(file->build_id());
+    if (file->kept() != nullptr) total_ += sizeof(state::KeptFileT);
   }
 
   void add(const state::Thread* thread) {

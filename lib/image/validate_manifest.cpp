@@ -33,6 +33,10 @@ constexpr std::size_t kXsaveReservedEnd = 576;
 constexpr std::size_t kXsaveComponents = 64;
 constexpr std::size_t kMaxXstateBytes = 64 << 10;
 
+constexpr std::uint32_t kTypeBits = 0170000;  // S_IFMT
+constexpr std::uint32_t kRegularFile = 0100000;
+constexpr std::string_view kMemfdStart = "/memfd:";
+
 constexpr auto kKnownMappingFlags = static_cast<std::uint64_t>(state::MappingFlag::ANY);
 
 bool is_page_aligned(std::uint64_t value) { return value % kPageSize == 0; }
@@ -125,11 +129,31 @@ void validate_address_space(const state::ProcessT& process) {
   validate_index(space.executable, process.files.size(), "executable is file");
 }
 
-/// Every stored page must lie in memory that is the process's own: pages of a shared file mapping
-/// belong to the file.
+std::uint64_t up_to_page(std::uint64_t bytes) {
+  return (bytes + kPageSize - 1) / kPageSize * kPageSize;
+}
+
+/// Every stored page beyond the addresses of processes must lie in a file that is kept.
+void validate_file_pages(const state::ProcessT& process, const PageMap& map) {
+  auto file = process.files.begin();
+  for (const PageRun& run : map.runs) {
+    if (run.end() <= kFilePagesStart) continue;
+    const auto end_of = [](const state::FileT& f) {
+      return f.kept->first_page + up_to_page(f.size);
+    };
+    while (file != process.files.end() && (!(*file)->kept || end_of(**file) <= run.address)) ++file;
+    require(file != process.files.end() && (*file)->kept->first_page <= run.address &&
+                run.end() <= end_of(**file),
+            "stored page {:#x} is of no file", run.address);
+  }
+}
+
+/// Every other must lie in memory that is the process's own: pages of a shared file mapping belong
+/// to the file.
 void validate_stored_pages(const std::vector<state::Mapping>& mappings, const PageMap& map) {
   auto mapping = mappings.begin();
   for (const PageRun& run : map.runs) {
+    if (run.address >= kFilePagesStart) break;
     for (std::uint64_t address = run.address; address < run.end(); address = mapping->end()) {
       while (mapping != mappings.end() && mapping->end() <= address) ++mapping;
       require(mapping != mappings.end() && mapping->start() <= address,
@@ -245,10 +269,36 @@ void validate_presence(const state::ManifestT& manifest) {
   require(manifest.process->descriptors != nullptr, "no descriptors");
 }
 
+/// Their contents lie apart, so that no run of pages goes from one into the next.
+void validate_kept_file(const state::FileT& file, std::uint64_t& previous_end) {
+  constexpr std::size_t kMaxMemfdName = 249;
+  constexpr std::uint32_t kKnownSeals = 0x3f;
+  const state::KeptFileT& kept = *file.kept;
+  require(is_page_aligned(kept.first_page) && kept.first_page > previous_end &&
+              kept.first_page < kFilePagesEnd && file.size < kFilePagesEnd - kept.first_page,
+          "{} bytes of a file at {:#x}", file.size, kept.first_page);
+  previous_end = kept.first_page + up_to_page(file.size);
+  require((file.mode & kTypeBits) == kRegularFile, "{} is kept but no regular file", file.path);
+  require((kept.seals & ~kKnownSeals) == 0, "{} has seals {:#x}", file.path, kept.seals);
+  switch (kept.kind) {
+    case state::KeptKind::unlinked:
+      require(kept.seals == 0, "{} is on a disk but sealed", file.path);
+      return;
+    case state::KeptKind::memory:
+      require(file.path.starts_with(kMemfdStart) &&
+                  file.path.size() - kMemfdStart.size() <= kMaxMemfdName,
+              "{} is no name of a memfd", file.path);
+      return;
+  }
+  corrupt("{} is kept in an unknown way", file.path);
+}
+
 void validate_files(const state::ProcessT& process) {
+  std::uint64_t previous_end = kFilePagesStart - 1;
   for (const auto& file : process.files) {
     require(file != nullptr, "an absent file");
     validate_path(file->path, "a file");
+    if (file->kept) validate_kept_file(*file, previous_end);
   }
 }
 
@@ -272,6 +322,7 @@ void validate_manifest(const state::ManifestT& manifest, const PageMap& map) {
   validate_pending(process.signals->pending);
   validate_descriptors(process);
   validate_stored_pages(process.address_space->mappings, map);
+  validate_file_pages(process, map);
 }
 
 }  // namespace icecore

@@ -9,6 +9,7 @@
 #include "icecore/error.hpp"
 #include "memory/page_store.hpp"
 #include "sys/check.hpp"
+#include "sys/files.hpp"
 
 namespace icecore {
 namespace {
@@ -105,6 +106,23 @@ void read_pages(const sys::RemoteMemory& memory, const ImageReader* image,
     encoder.submit(batch);
     done_bytes += bytes;
     if (progress) progress({"pages", done_bytes, total_bytes});
+  }
+}
+
+void read_file_pages(const sys::Fd& file, std::uint64_t address, std::uint64_t size,
+                     PageEncoder& encoder, const std::stop_token& stop) {
+  std::uint64_t next = 0;  // a page may hold the end of one range and the start of another
+  for (const auto& [start, end] : sys::data_ranges(file, 0, size)) {
+    next = std::max(next, start / kPageSize * kPageSize);
+    while (next < end) {
+      if (stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
+      const std::span<std::byte> buffer = encoder.buffer();
+      const PageRun run{address + next, std::min((end - next + kPageSize - 1) / kPageSize,
+                                                 std::uint64_t{buffer.size() / kPageSize})};
+      sys::read_all(file, buffer.first(run.pages * kPageSize), next);
+      encoder.submit({&run, 1});
+      next += run.pages * kPageSize;
+    }
   }
 }
 

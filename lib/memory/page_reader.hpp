@@ -7,6 +7,7 @@
 #include "image/image_reader.hpp"
 #include "memory/page_encoder.hpp"
 #include "memory/page_selection.hpp"
+#include "sys/fd.hpp"
 #include "sys/remote_memory.hpp"
 
 namespace icecore {
@@ -17,5 +18,10 @@ namespace icecore {
 void read_pages(const sys::RemoteMemory& memory, const ImageReader* image,
                 const PageSelection& selection, PageEncoder& encoder,
                 const ProgressCallback& progress, const std::stop_token& stop);
+
+/// Reads what a file of `size` bytes holds, but for its holes, and hands it to the encoder as if it
+/// were mapped at `address`.
+void read_file_pages(const sys::Fd& file, std::uint64_t address, std::uint64_t size,
+                     PageEncoder& encoder, const std::stop_token& stop);
 
 }  // namespace icecore

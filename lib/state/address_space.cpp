@@ -166,7 +166,6 @@ class Recorder {
       return say("registered with a userfaultfd"), true;
     if (vma.protection_key != 0) return say("protection key"), true;
     if (vma.name.starts_with("/SYSV")) return say("SysV shared memory"), true;
-    if (vma.name.starts_with("/memfd:")) return say("memfd"), true;
     if (vma.name.starts_with("/[aio]")) return say("ring of asynchronous I/O"), true;
     if (vma.name.starts_with("anon_inode:")) return say("memory of a kernel object"), true;
     if (vma.name == "[uprobes]") return say("uprobes"), true;
@@ -189,15 +188,16 @@ class Recorder {
     const auto key = std::pair{vma.device, vma.inode};
     auto known = files_.find(key);
     if (known == files_.end()) {
-      const auto status = sys::status(
-          fmt::format("/proc/{}/map_files/{:x}-{:x}", capture_.pid, vma.start, vma.end));
+      const std::string itself =
+          fmt::format("/proc/{}/map_files/{:x}-{:x}", capture_.pid, vma.start, vma.end);
+      const auto status = sys::status(itself);
       std::int32_t file = -1;
       if (!S_ISREG(status.st_mode)) {
         capture_.refusals.add("mapping {:#x}-{:#x} {}: memory of a device: cannot be snapshotted",
                               vma.start, vma.end, vma.name);
       } else {
         try {
-          file = capture_.files.add(vma.name, status, true);
+          file = capture_.files.add(vma.name, status, true, itself);
         } catch (const Error& e) {
           capture_.refusals.add("mapping {:#x}-{:#x}: {}", vma.start, vma.end, e.what());
         }
@@ -253,7 +253,7 @@ void capture_bounds(Capture& capture, state::AddressSpaceT& state) {
   state.auxv = read_auxv(capture.pid);
   const std::string exe = fmt::format("/proc/{}/exe", capture.pid);
   try {
-    state.executable = capture.files.add(sys::read_link(exe), sys::status(exe), true);
+    state.executable = capture.files.add(sys::read_link(exe), sys::status(exe), true, exe);
   } catch (const Error& e) {
     capture.refusals.add("executable: {}", e.what());
   }

@@ -9,11 +9,13 @@
 #include <memory>
 
 #include "icecore/error.hpp"
+#include "image/page_run.hpp"
 
 namespace icecore {
 namespace {
 
 constexpr std::string_view kDeleted = " (deleted)";
+constexpr std::string_view kMemfd = "/memfd:";
 
 void note(state::FileT& file, const sys::FileStatus& status) {
   file.device = status.st_dev;
@@ -41,6 +43,29 @@ bool is_elf(const sys::Fd& file) {
          std::string_view{magic, sizeof magic} == ELFMAG;
 }
 
+bool is_deleted(std::string_view path) { return path.ends_with(kDeleted); }
+
+/// Throws unless the file's name still leads to it.
+void check_name(const state::FileT& file) {
+  const auto refuse = [&](const char* why) {
+    throw Error{Errc::unsupported,
+                fmt::format("{}: {}; it could not be opened again", file.path, why)};
+  };
+  const auto named = sys::try_status(file.path);
+  if (!named) refuse("no file has this name any more");
+  if (named->st_dev != file.device || named->st_ino != file.inode)
+    refuse("another file has this name now");
+}
+
+/// Throws unless a file like it could be made where it lies.
+void check_folder(const state::FileT& file, const sys::Fd& itself) {
+  const auto folder = existing_folder("", file.path);
+  if (!sys::on_file_system_of(itself, folder))
+    throw Error{Errc::unsupported,
+                fmt::format("{}: the file has been deleted, and its file system cannot be reached",
+                            file.path)};
+}
+
 std::vector<std::uint8_t> build_id_in(Elf_Data* notes) {
   GElf_Nhdr header;
   std::size_t name = 0;
@@ -58,38 +83,69 @@ std::vector<std::uint8_t> build_id_in(Elf_Data* notes) {
 
 }  // namespace
 
-bool is_deleted(std::string_view path) { return path.ends_with(kDeleted); }
-
 std::int32_t FileTable::add(const std::string& path, const sys::FileStatus& status,
-                            bool contents_matter) {
-  const auto [at, fresh] = index_.try_emplace({status.st_dev, status.st_ino, path},
-                                              static_cast<std::int32_t>(files_.size()));
-  if (!fresh) {
-    state::FileT& known = *files_[static_cast<std::size_t>(at->second)];
-    known.contents_matter |= contents_matter;
-    return at->second;
+                            bool contents_matter, const std::string& itself) {
+  const std::tuple key{status.st_dev, status.st_ino, path};
+  if (const auto known = index_.find(key); known != index_.end()) {
+    files_[static_cast<std::size_t>(known->second)]->contents_matter |= contents_matter;
+    return known->second;
   }
-  const auto refuse = [&, entry = at](const std::string& why) {
-    index_.erase(entry);
-    throw Error{Errc::unsupported, fmt::format("{}: {}", path, why)};
-  };
-  if (is_deleted(path)) refuse("the file has been deleted; it could not be opened again");
-  const auto named = sys::try_status(path);
-  if (!named) refuse("no file has this name any more; it could not be opened again");
-  if (named->st_dev != status.st_dev || named->st_ino != status.st_ino)
-    refuse("another file has this name now; the one in use could not be opened again");
-
   auto file = std::make_unique<state::FileT>();
   file->path = path;
   file->contents_matter = contents_matter;
   note(*file, status);
+  if (is_deleted(path))
+    find_or_keep(*file, status, itself);
+  else
+    check_name(*file);
+  const auto index = static_cast<std::int32_t>(files_.size());
+  index_.emplace(key, index);
   files_.push_back(std::move(file));
-  return at->second;
+  return index;
+}
+
+/// A file that was unlinked may have another name beside the old one.
+void FileTable::find_or_keep(state::FileT& file, const sys::FileStatus& status,
+                             const std::string& itself) {
+  file.path.resize(file.path.size() - kDeleted.size());
+  if (status.st_nlink > 0) {
+    const std::string folder = file.path.substr(0, file.path.rfind('/'));
+    const auto other = sys::find_name(folder, status.st_ino);
+    if (!other)
+      throw Error{Errc::unsupported,
+                  fmt::format("{}: this name has been deleted, and the file has another one that "
+                              "icecore does not know; it could not be opened again",
+                              file.path)};
+    file.path = *other;
+    check_name(file);
+    return;
+  }
+  Kept kept{.file = sys::open_file(itself, O_RDONLY | O_NONBLOCK),
+            .address = kept_.empty() ? kFilePagesStart : kept_.back().end_address() + kPageSize,
+            .size = file.size};
+  if (kept.address >= kFilePagesEnd || kept.size > kFilePagesEnd - kept.address)
+    throw Error{Errc::unsupported, fmt::format("{}: {} bytes of deleted files are too many to keep",
+                                               file.path, kept.size)};
+  file.kept = std::make_unique<state::KeptFileT>();
+  file.kept->first_page = kept.address;
+  file.kept->owner = status.st_uid;
+  file.kept->group = status.st_gid;
+  if (file.path.starts_with(kMemfd)) {
+    file.kept->kind = state::KeptKind::memory;
+    file.kept->seals = sys::seals(kept.file);
+  } else {
+    check_folder(file, kept.file);
+  }
+  kept_.push_back(std::move(kept));
+}
+
+void FileTable::mark_linkable(std::int32_t index) {
+  if (auto& kept = files_[static_cast<std::size_t>(index)]->kept) kept->linkable = true;
 }
 
 void FileTable::complete() {
   for (const auto& file : files_) {
-    if (!file->contents_matter) continue;
+    if (!file->contents_matter || file->kept) continue;
     if (const auto open = sys::try_open_file(file->path, O_RDONLY | O_NONBLOCK))
       file->build_id = read_build_id(*open);
   }
@@ -114,7 +170,24 @@ std::vector<std::uint8_t> read_build_id(const sys::Fd& file) {
   return {};
 }
 
+std::string existing_folder(const std::string& root, const std::string& path) {
+  std::string folder = path;
+  do {
+    folder.resize(folder.rfind('/'));
+    const auto status = sys::try_status(root + folder + "/");
+    if (status && S_ISDIR(status->st_mode)) break;
+  } while (!folder.empty());
+  return root + folder + "/";
+}
+
 std::string difference(const state::FileT& noted) {
+  if (noted.kept) {
+    if (noted.kept->kind == state::KeptKind::memory) return {};
+    const std::string folder = existing_folder("", noted.path);
+    return sys::can_make_files_in(folder)
+               ? ""
+               : fmt::format("had been deleted; another could not be made in {}", folder);
+  }
   const auto now = sys::try_status(noted.path);
   if (!now) return "does not exist";
   if ((now->st_mode & S_IFMT) != (noted.mode & S_IFMT)) return "is no regular file any more";

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "image/page_run.hpp"
 #include "image/state_generated.h"
 #include "sys/files.hpp"
 
@@ -20,23 +21,44 @@ namespace icecore {
 class FileTable {
  public:
   /// Notes a file; `status` is that of the open or mapped file itself, `path` the name the kernel
-  /// gives for it.  Throws Errc::unsupported when that name leads elsewhere now (deleted, replaced,
-  /// or out of reach).
-  std::int32_t add(const std::string& path, const sys::FileStatus& status, bool contents_matter);
+  /// gives for it, and `itself` a path below /proc that leads to it whatever became of that name.
+  /// The contents of a file without a name (deleted, or a memfd) have to be kept.  Throws
+  /// Errc::unsupported when the name leads elsewhere now (replaced, or out of reach).
+  std::int32_t add(const std::string& path, const sys::FileStatus& status, bool contents_matter,
+                   const std::string& itself);
+
+  /// A description of it has O_TMPFILE: it may be given a name, which nothing else tells.
+  void mark_linkable(std::int32_t index);
 
   /// Reads the build ids.  A file that has changed since it was noted is refused: the image could
   /// never be restored.
   void complete();
 
+  /// A file whose contents go into the image, as if it were mapped at `address`.
+  struct Kept {
+    sys::Fd file;
+    std::uint64_t address;
+    std::uint64_t size;
+
+    std::uint64_t end_address() const {
+      return address + (size + kPageSize - 1) / kPageSize * kPageSize;
+    }
+  };
+  const std::vector<Kept>& kept() const noexcept { return kept_; }
+
   std::vector<std::unique_ptr<state::FileT>> take() { return std::move(files_); }
 
  private:
+  void find_or_keep(state::FileT& file, const sys::FileStatus& status, const std::string& itself);
+
   std::vector<std::unique_ptr<state::FileT>> files_;
   std::map<std::tuple<std::uint64_t, std::uint64_t, std::string>, std::int32_t> index_;
+  std::vector<Kept> kept_;
 };
 
-/// True for the name that the kernel gives to a file that has been unlinked.
-bool is_deleted(std::string_view path);
+/// The folder in which a file that was `path` can be made again, with a slash at its end: the
+/// nearest one above it that exists.  `root` stands before every path.
+std::string existing_folder(const std::string& root, const std::string& path);
 
 /// What differs between a file as noted and the file of that name now: "size 12 instead of 10".
 /// Empty when nothing does.

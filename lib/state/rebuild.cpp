@@ -68,14 +68,17 @@ std::uint64_t number(int descriptor) { return static_cast<std::uint64_t>(descrip
 
 // ---- files and the first process --------------------------------------------------------------
 
-ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const RestoreOptions& options,
-                               bool in_namespace)
-    : image_(image), options_(options) {
+ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const PageStore& store,
+                               const RestoreOptions& options, bool in_namespace)
+    : image_(image), store_(store), options_(options) {
   if (in_namespace) start_namespace();
+  kept_files_.emplace(image_, store_, root_, options_.stop);
   plan_files();
   process_.emplace(area_bytes(image_), image_.pid, false);
   if (in_namespace) sys::make_children_in_own_namespace();
-  descriptions_ = rebuild_descriptions(image_, options_, root_, process_->pid());
+  descriptions_ = rebuild_descriptions(
+      image_, options_, root_, process_->pid(),
+      [&](std::int32_t file, int flags) { return kept_files_->open(file, flags); });
   plan_.emplace(*image_.descriptors, descriptions_, files_.size());
 }
 
@@ -102,12 +105,9 @@ void ProcessRebuild::start_namespace() {
 }
 
 void ProcessRebuild::plan_files() {
-  const auto open = [&](std::string path, int flags) {
-    files_.push_back({std::move(path), flags});
+  const auto plan = [&](PlannedFile file) {
+    files_.push_back(std::move(file));
     return files_.size() - 1;
-  };
-  const auto path_of = [&](std::int32_t file) {
-    return root_ + image_.files[static_cast<std::size_t>(file)]->path;
   };
   for (const state::Mapping& mapping : image_.address_space->mappings) {
     if (mapping.kind() != MappingKind::file) continue;
@@ -117,15 +117,17 @@ void ProcessRebuild::plan_files() {
     });
     if (!known)
       mapped_files_.push_back(
-          {mapping.file(), writable, open(path_of(mapping.file()), writable ? O_RDWR : O_RDONLY)});
+          {mapping.file(), writable, plan({mapping.file(), {}, writable ? O_RDWR : O_RDONLY})});
   }
-  executable_ = open(path_of(image_.address_space->executable), O_RDONLY);
-  working_directory_ = open(root_ + image_.working_directory->path, O_PATH | O_DIRECTORY);
-  if (init_) mount_namespace_ = open(fmt::format("/proc/{}/ns/mnt", init_->pid()), O_RDONLY);
+  executable_ = plan({image_.address_space->executable, {}, O_RDONLY});
+  working_directory_ = plan({-1, root_ + image_.working_directory->path, O_PATH | O_DIRECTORY});
+  if (init_) mount_namespace_ = plan({-1, fmt::format("/proc/{}/ns/mnt", init_->pid()), O_RDONLY});
 }
 
-sys::Fd ProcessRebuild::open_planned_file(std::size_t index) const {
-  return sys::open_file(files_[index].path, files_[index].flags);
+sys::Fd ProcessRebuild::open_planned_file(std::size_t index) {
+  const PlannedFile& planned = files_[index];
+  return planned.file < 0 ? sys::open_file(planned.path, planned.flags)
+                          : kept_files_->open(planned.file, planned.flags);
 }
 
 int ProcessRebuild::mapped_file_slot(const state::Mapping& mapping) const {
@@ -173,6 +175,7 @@ void ProcessRebuild::make_address_space() {
       [&](const state::Mapping& mapping) { return mapped_file_slot(mapping); }, *calls_);
   rebuild_bounds(image, plan_->slot_of_file(executable_), *calls_);
   calls_->run();
+  kept_files_->seal();
   memory_.emplace(process_->pid());
 }
 
@@ -194,6 +197,7 @@ std::vector<MappedPages> pages_by_mapping(const state::ProcessT& image,
   auto mapping = mappings.begin();
   std::uint64_t first_page = 0;
   for (const PageRun& run : runs) {
+    if (run.address >= kFilePagesStart) break;
     std::uint64_t address = run.address;
     while (address < run.end()) {
       while (mapping->end() <= address) {
@@ -232,9 +236,9 @@ std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<con
 }
 
 std::vector<FillRange> ProcessRebuild::plan_fill(
-    const PageStore& store, bool lazy, std::vector<const state::Mapping*>& registered) const {
+    bool lazy, std::vector<const state::Mapping*>& registered) const {
   std::vector<FillRange> plan;
-  for (const MappedPages& pages : pages_by_mapping(image_, store.runs())) {
+  for (const MappedPages& pages : pages_by_mapping(image_, store_.runs())) {
     const state::Mapping& mapping = *pages.mapping;
     if (mapping.kind() == MappingKind::vdso || (lazy && can_be_lazy(pages))) continue;
     const bool fast = mapping.kind() == MappingKind::anonymous &&
@@ -273,29 +277,28 @@ std::pair<sys::Userfaultfd, int> ProcessRebuild::make_userfaultfd(sys::Userfault
   return {sys::Userfaultfd{sys::copy_descriptor(process_->pidfd(), theirs), use}, theirs};
 }
 
-std::uint64_t ProcessRebuild::fill_memory(const PageStore& store, bool lazy,
-                                          const ProgressCallback& progress,
+std::uint64_t ProcessRebuild::fill_memory(bool lazy, const ProgressCallback& progress,
                                           const std::stop_token& stop) {
   std::vector<const state::Mapping*> registered;
-  const std::vector<FillRange> ranges = plan_fill(store, lazy, registered);
-  if (registered.empty()) return fill_pages(store, ranges, *memory_, nullptr, progress, stop);
+  const std::vector<FillRange> ranges = plan_fill(lazy, registered);
+  if (registered.empty()) return fill_pages(store_, ranges, *memory_, nullptr, progress, stop);
 
   const auto [missing, theirs] = make_userfaultfd(sys::Userfaultfd::Use::fill);
   for (const auto* mapping : registered) missing.register_missing(mapping->start(), mapping->end());
-  const std::uint64_t bytes = fill_pages(store, ranges, *memory_, &missing, progress, stop);
+  const std::uint64_t bytes = fill_pages(store_, ranges, *memory_, &missing, progress, stop);
   for (const auto* mapping : registered) missing.unregister(mapping->start(), mapping->end());
   calls_->call("close the userfaultfd", SYS_close, {number(theirs)});
   return bytes;
 }
 
-ProcessRebuild::Lazy ProcessRebuild::make_lazy(const PageStore& store) {
+ProcessRebuild::Lazy ProcessRebuild::make_lazy() {
   // Fresh memory must not fault to us: larger gaps between stored pages are left alone.
   constexpr std::uint64_t kLargestGap = std::uint64_t{2} << 20;
   auto [faults, theirs] = make_userfaultfd(sys::Userfaultfd::Use::events);
   calls_->call("close the userfaultfd", SYS_close, {number(theirs)});
   calls_->run();
   MissingPages missing;
-  for (const MappedPages& pages : pages_by_mapping(image_, store.runs())) {
+  for (const MappedPages& pages : pages_by_mapping(image_, store_.runs())) {
     if (!can_be_lazy(pages)) continue;
     std::uint64_t start = pages.ranges.front().address, end = start;
     for (const StoredRange& range : pages.ranges) {

@@ -15,6 +15,7 @@
 #include "memory/page_filler.hpp"
 #include "state/address_space.hpp"
 #include "state/descriptors/descriptors.hpp"
+#include "state/kept_files.hpp"
 #include "sys/userfaultfd.hpp"
 #include "tracee/call_stream.hpp"
 #include "tracee/stub_process.hpp"
@@ -25,14 +26,15 @@ namespace icecore {
 class ProcessRebuild {
  public:
   /// Starts the process with its pid, or its whole new pid namespace, and opens its descriptors.
-  /// Throws with errno EEXIST when the pid is taken.
-  ProcessRebuild(const state::ProcessT& image, const RestoreOptions& options, bool in_namespace);
+  /// Throws with errno EEXIST when the pid is taken.  `store` must outlive it.
+  ProcessRebuild(const state::ProcessT& image, const PageStore& store,
+                 const RestoreOptions& options, bool in_namespace);
 
   /// An address space with every mapping at its place, empty, and every file passed over.
   void make_address_space();
 
   /// The contents: all of them, or those that cannot wait.  Returns the number of bytes.
-  std::uint64_t fill_memory(const PageStore& store, bool lazy, const ProgressCallback& progress,
+  std::uint64_t fill_memory(bool lazy, const ProgressCallback& progress,
                             const std::stop_token& stop);
 
   /// Where the others belong; from now on whoever touches one waits until it is filled in.
@@ -40,7 +42,7 @@ class ProcessRebuild {
     sys::Userfaultfd faults;
     MissingPages missing;
   };
-  Lazy make_lazy(const PageStore& store);
+  Lazy make_lazy();
 
   const sys::Fd& process() const noexcept { return process_->pidfd(); }
   pid_t pid() const noexcept { return process_->pid(); }
@@ -67,24 +69,26 @@ class ProcessRebuild {
   void start_namespace();
   sys::Fd release_init();
   void plan_files();
-  sys::Fd open_planned_file(std::size_t index) const;
+  sys::Fd open_planned_file(std::size_t index);
   int mapped_file_slot(const state::Mapping& mapping) const;
-  std::vector<FillRange> plan_fill(const PageStore& store, bool lazy,
-                                   std::vector<const state::Mapping*>& registered) const;
+  std::vector<FillRange> plan_fill(bool lazy, std::vector<const state::Mapping*>& registered) const;
   std::pair<sys::Userfaultfd, int> make_userfaultfd(sys::Userfaultfd::Use use);
   std::vector<pid_t> thread_ids() const;
   void rebuild_timeouts();
   void begin_timeouts();
 
   const state::ProcessT& image_;
+  const PageStore& store_;
   const RestoreOptions& options_;
   std::optional<StubProcess> init_;
   std::uint64_t init_area_ = 0;
   std::string root_;  // stands before every path
 
   // Our own copies of what is passed to the process.
+  std::optional<KeptFiles> kept_files_;
   std::vector<sys::Fd> descriptions_;
   struct PlannedFile {
+    std::int32_t file;  // of the image, or -1: `path`
     std::string path;
     int flags;
   };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sys/files.hpp"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -9,12 +10,14 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "sys/call.hpp"
 #include "sys/procfs.hpp"
@@ -49,6 +52,20 @@ std::optional<Fd> try_open_file(const std::string& path, int flags) {
   Fd file{::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY)};
   if (file) return file;
   return std::nullopt;
+}
+
+void read_all(const Fd& file, std::span<std::byte> bytes, std::uint64_t offset) {
+  while (!bytes.empty()) {
+    const auto got = checked(
+        [&] { return ::pread(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)); },
+        "read {} bytes of a file", bytes.size());
+    if (got == 0) {
+      std::ranges::fill(bytes, std::byte{0});
+      return;
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
 }
 
 std::uint64_t position(const Fd& file) {
@@ -132,6 +149,72 @@ bool other_end_closed(const Fd& pipe) {
   return (ask.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+bool on_file_system_of(const Fd& file, const std::string& path) {
+  struct ::statfs its {
+  }, there{};
+  if (::fstatfs(file.get(), &its) != 0 || ::statfs(path.c_str(), &there) != 0) return false;
+  return its.f_type == there.f_type &&
+         std::memcmp(&its.f_fsid, &there.f_fsid, sizeof its.f_fsid) == 0;
+}
+
+std::optional<std::string> find_name(const std::string& folder, std::uint64_t inode) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries{::opendir(folder.c_str()), &::closedir};
+  if (!entries) return std::nullopt;
+  while (const ::dirent* entry = ::readdir(entries.get()))
+    if (entry->d_ino == inode) return folder + "/" + entry->d_name;
+  return std::nullopt;
+}
+
+Fd make_unnamed_file(const std::string& folder, bool linkable) {
+  Fd file{::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC | (linkable ? 0 : O_EXCL), 0600)};
+  if (file) return file;
+  // Not every file system can: there it has a name for a moment.
+  if ((errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) || linkable)
+    throw_errno(errno, fmt::format("make a file without a name in {}", folder));
+  std::string name = folder + "/.icecore-XXXXXX";
+  file =
+      Fd{checked([&] { return ::mkostemp(name.data(), O_CLOEXEC); }, "make a file in {}", folder)};
+  checked([&] { return ::unlink(name.c_str()); }, "unlink {}", name);
+  return file;
+}
+
+bool can_make_files_in(const std::string& folder) {
+  return ::faccessat(AT_FDCWD, folder.c_str(), W_OK | X_OK, AT_EACCESS) == 0;
+}
+
+void set_owner(const Fd& file, const Owner& owner) {
+  checked([&] { return ::fchown(file.get(), owner.user, owner.group); },
+          "give a file to user {} and group {}", owner.user, owner.group);
+}
+
+void set_mode(const Fd& file, mode_t mode) {
+  checked([&] { return ::fchmod(file.get(), mode); }, "set the mode of a file to {:o}", mode);
+}
+
+void set_modification_time(const Fd& file, const ::timespec& time) {
+  const std::array times{::timespec{0, UTIME_OMIT}, time};
+  checked([&] { return ::futimens(file.get(), times.data()); }, "set the time of a file");
+}
+
+unsigned seals(const Fd& file) {
+  return static_cast<unsigned>(
+      checked([&] { return ::fcntl(file.get(), F_GET_SEALS); }, "read the seals of a memfd"));
+}
+
+void add_seals(const Fd& file, unsigned seals) {
+  checked([&] { return ::fcntl(file.get(), F_ADD_SEALS, seals); }, "seal a memfd with {:#x}",
+          seals);
+}
+
+Fd make_memfd(const std::string& name, bool executable) {
+  constexpr unsigned kNoExecSeal = 0x08, kExec = 0x10;  // Linux 6.3
+  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  int file = ::memfd_create(name.c_str(), flags | (executable ? kExec : kNoExecSeal));
+  if (file < 0 && errno == EINVAL && executable) file = ::memfd_create(name.c_str(), flags);
+  if (file < 0) throw_errno(errno, fmt::format("make memfd \"{}\"", name));
+  return Fd{file};
+}
+
 std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file,
                                                                  std::uint64_t start,
                                                                  std::uint64_t end) {
@@ -139,10 +222,10 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file,
   while (start < end) {
     const off_t data = ::lseek(file.get(), static_cast<off_t>(start), SEEK_DATA);
     if (data < 0 && errno == ENXIO) break;  // nothing but a hole up to the end of the file
-    if (data < 0) throw_errno(errno, "find data in shared memory");
+    if (data < 0) throw_errno(errno, "find data in a file");
     if (static_cast<std::uint64_t>(data) >= end) break;
     const off_t hole = checked([&] { return ::lseek(file.get(), data, SEEK_HOLE); },
-                               "find the end of data in shared memory");
+                               "find the end of data in a file");
     ranges.emplace_back(data, std::min(static_cast<std::uint64_t>(hole), end));
     start = ranges.back().second;
   }

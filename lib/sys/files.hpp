@@ -37,6 +37,9 @@ FileStatus status(const Fd& file);
 Fd open_file(const std::string& path, int flags);
 std::optional<Fd> try_open_file(const std::string& path, int flags);
 
+/// Fills `bytes` from `offset` on; what lies behind the end of the file becomes zero.
+void read_all(const Fd& file, std::span<std::byte> bytes, std::uint64_t offset);
+
 std::uint64_t position(const Fd& file);
 void set_position(const Fd& file, std::uint64_t position);
 
@@ -71,7 +74,40 @@ int owner_signal(const Fd& file);
 /// True when no one holds the other end of a pipe.
 bool other_end_closed(const Fd& pipe);
 
-// ---- contents of shared memory ---------------------------------------------------------------
+// ---- files without a name --------------------------------------------------------------------
+
+/// True when the file lies on the file system to which `path` leads.
+bool on_file_system_of(const Fd& file, const std::string& path);
+
+/// A name in `folder` that leads to a file of it, by its inode.
+std::optional<std::string> find_name(const std::string& folder, std::uint64_t inode);
+
+/// A file on the file system of `folder` that has no name, open for reading and writing.  linkat(2)
+/// can give it one if it is `linkable`.
+Fd make_unnamed_file(const std::string& folder, bool linkable);
+
+/// True when this user may make files in it.
+bool can_make_files_in(const std::string& folder);
+
+struct Owner {
+  uid_t user;
+  gid_t group;
+};
+void set_owner(const Fd& file, const Owner& owner);
+void set_mode(const Fd& file, mode_t mode);
+/// Leaves the time of the last access alone.
+void set_modification_time(const Fd& file, const ::timespec& time);
+
+constexpr unsigned kSealExec = 0x20;  // F_SEAL_EXEC, Linux 6.3
+/// F_SEAL_* of a memfd.
+unsigned seals(const Fd& file);
+/// The file must be open for writing.
+void add_seals(const Fd& file, unsigned seals);
+
+/// A memfd to which seals can be added.  Without `executable` it has F_SEAL_EXEC from birth.
+Fd make_memfd(const std::string& name, bool executable);
+
+// ---- contents of files and shared memory -----------------------------------------------------
 
 /// Ranges of a file that hold data (SEEK_DATA, SEEK_HOLE), within [start, end).
 std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file,

@@ -177,10 +177,9 @@ const Refused kRefused[] = {
     {"posix_timer", {"timer"}},
     {"itimer", {"timer"}},
     {"io_uring", {"fd ", "io_uring"}},
-    {"deleted_file", {"fd ", "deleted"}},
-    {"deleted_mapping", {"mapping", "deleted"}},
+    {"lost_name", {"fd ", "deleted", "another"}},
+    {"hidden_mount", {"fd ", "deleted", "file system"}},
     {"seccomp", {"seccomp"}},
-    {"memfd", {"fd ", "memfd"}},
     {"inotify", {"fd ", "inotify"}},
     {"sysv_shm", {"SYSV"}},
     {"userfaultfd", {"fd ", "userfaultfd"}},
@@ -252,8 +251,8 @@ TEST_CASE("every reason is in one message") {
   fs::create_directory(folder / "images");
   const fs::path image = folder / "images" / "image";
   Target target{"refused_states",
-                {folder.path(), "unix_socket", "lost_epoll_watch", "pidfd", "itimer",
-                 "deleted_mapping", "child", "posix_timer"}};
+                {folder.path(), "unix_socket", "lost_epoll_watch", "pidfd", "itimer", "lost_name",
+                 "child", "posix_timer"}};
   expect_refused(
       snapshot(std::to_string(target.pid()), image), image,
       {"socket", "epoll", "pidfd", "interval timer", "deleted", "child", "timer_create"});

@@ -165,6 +165,73 @@ TEST_CASE("hostile mappings are refused", "[image][damage]") {
   })));
 }
 
+/// Two files after the sample's own; the contents of the second end in the middle of a page.
+void add_kept_files(ManifestT& manifest) {
+  for (const std::uint64_t place : {0, 3}) {
+    auto file = std::make_unique<state::FileT>();
+    file->path = "/memfd:a name";
+    file->mode = 0100644;
+    file->size = 2 * kPageSize - 1;
+    file->kept = std::make_unique<state::KeptFileT>();
+    file->kept->kind = state::KeptKind::memory;
+    file->kept->first_page = kFilePagesStart + place * kPageSize;
+    manifest.process->files.push_back(std::move(file));
+  }
+}
+
+TEST_CASE("hostile kept files are refused", "[image][damage]") {
+  const Case test = GENERATE(values<Case>({
+      {"bytes of a file at", [](ManifestT& m) { m.process->files[1]->kept->first_page = kFree; }},
+      {"bytes of a file at", [](ManifestT& m) { m.process->files[1]->kept->first_page += 1; }},
+      {"bytes of a file at",
+       [](ManifestT& m) { m.process->files[2]->kept->first_page = kFilePagesEnd; }},
+      {"bytes of a file at", [](ManifestT& m) { m.process->files[1]->size = UINT64_MAX; }},
+      {"bytes of a file at", [](ManifestT& m) { m.process->files[1]->size += kPageSize; }},
+      {"bytes of a file at",
+       [](ManifestT& m) { std::swap(m.process->files[1], m.process->files[2]); }},
+      {"no regular file", [](ManifestT& m) { m.process->files[1]->mode = 020644; }},
+      {"seals", [](ManifestT& m) { m.process->files[1]->kept->seals = 0x40; }},
+      {"but sealed",
+       [](ManifestT& m) {
+         m.process->files[1]->kept->kind = state::KeptKind::unlinked;
+         m.process->files[1]->kept->seals = 1;
+       }},
+      {"no name of a memfd", [](ManifestT& m) { m.process->files[1]->path = "/memfd"; }},
+      {"no name of a memfd",
+       [](ManifestT& m) { m.process->files[1]->path += std::string(250, 'x'); }},
+      {"unknown way",
+       [](ManifestT& m) { m.process->files[1]->kept->kind = static_cast<state::KeptKind>(7); }},
+  }));
+  ManifestT manifest = sample_manifest();
+  add_kept_files(manifest);
+  validate_manifest(manifest, {});
+  test.change(manifest);
+  const auto failure = failure_of([&] { validate_manifest(manifest, {}); });
+  INFO(test.why);
+  REQUIRE(failure);
+  CHECK(failure->code() == Errc::corrupt_image);
+  CHECK_THAT(failure->what(), Catch::Matchers::Contains(test.why));
+}
+
+TEST_CASE("stored pages of files lie in files that are kept", "[image][damage]") {
+  ManifestT manifest = sample_manifest();
+  add_kept_files(manifest);
+  const auto check = [&](std::uint64_t page, std::uint64_t pages) {
+    return failure_of([&] {
+      validate_manifest(
+          manifest, page_map({{.address = kHeap, .pages = 1},
+                              {.address = kFilePagesStart + page * kPageSize, .pages = pages}}));
+    });
+  };
+  CHECK_FALSE(check(0, 2));
+  CHECK_FALSE(check(3, 2));
+  CHECK(check(0, 3));
+  CHECK(check(2, 1));
+  CHECK(check(4, 2));
+  CHECK(check(-1, 2));
+  CHECK(check(100, 1));
+}
+
 TEST_CASE("hostile descriptors are refused", "[image][damage]") {
   check_refused(GENERATE(values<Case>({
       {"out of order",

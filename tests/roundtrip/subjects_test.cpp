@@ -27,6 +27,7 @@ struct Subject {
   /// Facts of proc_view() that change while the target does its work; why is said beside each.
   std::vector<std::string> changing = {};
   bool shares_outside = false;  ///< two copies at once would disturb each other
+  std::string variant = {};     ///< in the name of the test, where a program is used twice
 };
 
 const std::vector<Subject>& subjects() {
@@ -72,6 +73,11 @@ const std::vector<Subject>& subjects() {
       {.name = "huge_page_advice"},
       {.name = "command_line", .arguments = {"an argument", "", "two words"}},
       {.name = "files", .arguments = {"FOLDER"}},
+      {.name = "memfds"},
+      // one of them is opened by its other name
+      {.name = "deleted_files", .arguments = {"FOLDER"}, .changing = {"fd 8"}},
+      {.name = "replaced_program", .arguments = {"file", "FOLDER"}},
+      {.name = "replaced_program", .arguments = {"memfd"}, .variant = " memfd"},
       {.name = "pipes"},
       {.name = "eventfds"},
       {.name = "epolls"},
@@ -270,7 +276,7 @@ const bool registered = [] {
   for (const Subject& subject : subjects()) {
     for (const Mode& mode : kModes) {
       if (subject.shares_outside && mode.needs_two) continue;
-      const std::string name = "roundtrip/" + subject.name + "/" + mode.name;
+      const std::string name = "roundtrip/" + subject.name + subject.variant + "/" + mode.name;
       Catch::getMutableRegistryHub().registerTest(
           Catch::makeTestCase(new RoundTrip{subject, mode}, "", {name, "[roundtrip]"},
                               Catch::SourceLineInfo{__FILE__, __LINE__}));

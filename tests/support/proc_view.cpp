@@ -20,10 +20,16 @@ std::string contents(const fs::path& path) {
   return text.str();
 }
 
+/// A deleted file comes back as another one without a name, which the kernel calls by its inode.
+std::string lasting_name(const std::string& name) {
+  const bool nameless = name.ends_with(" (deleted)") && !name.starts_with("/memfd:");
+  return nameless ? "a deleted file" : name;
+}
+
 std::string link(const fs::path& path) {
   std::error_code error;
   const fs::path to = fs::read_symlink(path, error);
-  return error ? "(" + error.message() + ")" : to.string();
+  return error ? "(" + error.message() + ")" : lasting_name(to);
 }
 
 std::string hex(const std::string& bytes) {
@@ -74,6 +80,8 @@ std::optional<Mapping> parse_mapping(const std::string& line) {
   if (dash != '-') return std::nullopt;
   std::getline(words, mapping.name);
   if (mapping.name == "/dev/zero (deleted)") mapping.device = mapping.inode = "shared memory";
+  if (mapping.name.ends_with(" (deleted)")) mapping.inode = "deleted";
+  mapping.name = lasting_name(mapping.name);
   if (!mapping.of_file()) mapping.offset = 0;
   return mapping;
 }

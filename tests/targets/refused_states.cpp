@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -71,16 +72,22 @@ static int open_in_folder(const char* name) {
   return static_cast<int>(must(::open(path.c_str(), O_RDWR | O_CREAT, 0600), path));
 }
 
-static void delete_open_file() {
+/// Its other name lies where nobody looks.
+static void lose_name() {
   open_in_folder("deleted");
+  must(::mkdir((folder + "/elsewhere").c_str(), 0700), "mkdir");
+  must(::link((folder + "/deleted").c_str(), (folder + "/elsewhere/kept").c_str()), "link");
   must(::unlink((folder + "/deleted").c_str()), "unlink");
 }
 
-static void delete_mapped_file() {
-  const int file = make_file(folder + "/mapped", 4, 1);
-  map(4, MAP_PRIVATE, PROT_READ, file);
-  ::close(file);
-  must(::unlink((folder + "/mapped").c_str()), "unlink");
+/// A deleted file of a file system that is mounted nowhere any more.
+static void hide_mount() {
+  const std::string mount = folder + "/mount";
+  must(::mkdir(mount.c_str(), 0700), "mkdir");
+  must(::mount("none", mount.c_str(), "tmpfs", 0, nullptr), "mount");
+  open_in_folder("mount/deleted");
+  must(::unlink((mount + "/deleted").c_str()), "unlink");
+  must(::umount2(mount.c_str(), MNT_DETACH), "umount");
 }
 
 static void filter_system_calls() {
@@ -197,10 +204,9 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"posix_timer", create_posix_timer},
     {"itimer", arm_itimer},
     {"io_uring", set_up_io_uring},
-    {"deleted_file", delete_open_file},
-    {"deleted_mapping", delete_mapped_file},
+    {"lost_name", lose_name},
+    {"hidden_mount", hide_mount},
     {"seccomp", filter_system_calls},
-    {"memfd", [] { must(::memfd_create("a memfd", 0), "memfd_create"); }},
     {"inotify", [] { must(::inotify_init(), "inotify_init"); }},
     {"sysv_shm", attach_sysv_memory},
     {"fifo", open_fifo},

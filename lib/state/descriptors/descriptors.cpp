@@ -42,7 +42,6 @@ constexpr std::array kUnknown{
     UnknownKind{"anon_inode:[perf_event]", "perf event"},
     UnknownKind{"anon_inode:bpf", "BPF object"},
     UnknownKind{"anon_inode:[landlock-ruleset]", "landlock ruleset"},
-    UnknownKind{"/memfd:", "memfd"},
 };
 
 std::string kind_of(const std::string& link) {
@@ -212,8 +211,8 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
 
 std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
                                           const RestoreOptions& options, const std::string& root,
-                                          pid_t pid) {
-  DescriptorRebuild shared{process, options, root, pid};
+                                          pid_t pid, const FileOpener& open_file) {
+  DescriptorRebuild shared{process, options, root, pid, open_file};
   const state::DescriptorsT& image = *process.descriptors;
   const std::vector<int> lowest = lowest_numbers(image);
   std::vector<sys::Fd> descriptions;

@@ -19,10 +19,12 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture);
 // ---- rebuilding -------------------------------------------------------------------------------
 
 /// Descriptors of ours, one for each description of the image (or none: it stays closed).
-/// `root` stands before every path; `pid` is the new process, which has nothing of its own yet.
+/// `root` stands before every path; `pid` is the new process, which has nothing of its own yet;
+/// `open_file` opens a file of the image by its index.
+using FileOpener = std::function<sys::Fd(std::int32_t file, int flags)>;
 std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
                                           const RestoreOptions& options, const std::string& root,
-                                          pid_t pid);
+                                          pid_t pid, const FileOpener& open_file);
 
 /// Reasons why that would fail, found without changing anything.
 void check_descriptors(const state::ProcessT& process, const RestoreOptions& options,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A regular file, opened again by its name.  Its contents are not in the image: what the process
-// may read must be unchanged, what it only writes must exist.
+// A regular file, opened again by its name.  Its contents are in the image only if it has none
+// (KeptFiles): else what the process may read must be unchanged, what it only writes must exist.
 #include <fcntl.h>
 
 #include "state/descriptors/room.hpp"
@@ -10,7 +10,7 @@ namespace icecore {
 namespace {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
-  return S_ISREG(open.status.st_mode) && !open.link.starts_with("/memfd:");
+  return S_ISREG(open.status.st_mode);
 }
 
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
@@ -19,15 +19,16 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
                 fmt::format("{}: a file lock is held: cannot be snapshotted yet", open.link)};
   state::RegularFileT file;
   const bool readable = (open.flags & O_ACCMODE) != O_WRONLY;
-  file.file = all.capture.files.add(open.link, open.status, readable);
+  file.file = all.capture.files.add(open.link, open.status, readable,
+                                    fmt::format("/proc/{}/fd/{}", all.capture.pid, open.number));
+  if ((open.flags & O_TMPFILE) == O_TMPFILE) all.capture.files.mark_linkable(file.file);
   file.offset = sys::position(open.copy);
   return opened(file);
 }
 
 sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, int) {
   const state::RegularFileT& file = *description.open.AsRegularFile();
-  const auto& path = all.process.files[static_cast<std::size_t>(file.file)]->path;
-  sys::Fd fd = sys::open_file(all.root + path, static_cast<int>(description.flags));
+  sys::Fd fd = all.open_file(file.file, static_cast<int>(description.flags));
   sys::set_position(fd, file.offset);
   return fd;
 }

@@ -4,6 +4,7 @@
 // What the rooms of descriptors/ have in common: one room per kind, chosen by the table in
 // descriptors.cpp.
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -52,6 +53,8 @@ struct DescriptorRebuild {
   const RestoreOptions& options;
   const std::string& root;  ///< stands before every path: "" or the root of another namespace
   pid_t pid;                ///< of the new process, as we see it; it has made no call yet
+  /// Opens a file of the image by its index.
+  const std::function<sys::Fd(std::int32_t file, int flags)>& open_file;
   std::map<std::int32_t, sys::Pipe> pipes = {};             ///< by index, both ends
   std::set<std::pair<std::int32_t, bool>> given_ends = {};  ///< index, write end: handed out once
 };
