@@ -63,15 +63,38 @@ sys::Registers entering_kernel(const Tracee& thread, std::uint64_t rip, long num
   return registers;
 }
 
+namespace {
+
+/// Whom a signal is from.  The kernel does not say when the queue of its user is full.
+enum class Sender { ourselves, unknown, another };
+
+Sender sender_of(const siginfo_t& info, pid_t inner_pid) {
+  if (info.si_code == SI_TKILL && info.si_pid == inner_pid) return Sender::ourselves;
+  return info.si_code == SI_USER && info.si_pid == 0 ? Sender::unknown : Sender::another;
+}
+
+/// True at the end of a list, in the call that sends the signal: of two signals with one number the
+/// kernel keeps the first alone, and that may have been somebody else's.
+bool has_reported(const Tracee& thread) {
+  constexpr std::uint64_t kTgkill = 234;
+  const sys::Registers registers = sys::registers(thread.tid());
+  return registers.orig_rax == kTgkill && registers.rax == 0;
+}
+
+}  // namespace
+
 void wait_for_report(Tracee& thread, pid_t inner_pid, int report_signal) {
   for (;;) {
     const sys::Stop stop = sys::wait_stop(thread.tid());
     if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
     if (stop.kind == sys::Stop::Kind::signal) {
       const siginfo_t info = sys::stop_siginfo(thread.tid());
-      if (info.si_signo == report_signal && info.si_code == SI_TKILL && info.si_pid == inner_pid)
-        return;
-      thread.suspend_signal(info);  // somebody else's: the thread gets it when it runs on
+      const Sender sender = sender_of(info, inner_pid);
+      // Somebody else's: the thread gets it when it runs on.
+      const bool is_report = info.si_signo == report_signal && sender == Sender::ourselves;
+      if (!is_report && (info.si_signo != report_signal || sender == Sender::another))
+        thread.suspend_signal(info);
+      if (is_report || (info.si_signo == report_signal && has_reported(thread))) return;
     }
     if (!sys::resume(thread.tid())) throw_gone(thread);
   }
