@@ -9,6 +9,7 @@
 #include "compat/platform.hpp"
 #include "image/image_data.hpp"
 #include "state/rebuild.hpp"
+#include "state/timers.hpp"
 
 namespace icecore {
 namespace {
@@ -74,6 +75,11 @@ std::vector<Finding> Image::check(const RestoreOptions& options) const {
   fine("file", fmt::format("files ({})", manifest.process->files.size()));
   fine("fd", "descriptors");
   fine("pid", "process ids");
+  if (const ClockOffsets forward = clock_offsets(*manifest.process); forward.needed())
+    fine("clock", fmt::format("clocks, in a time namespace: CLOCK_MONOTONIC set forward by {} s",
+                              forward.monotonic_ns / 1'000'000'000));
+  else
+    fine("clock", "clocks");
   return findings;
 }
 

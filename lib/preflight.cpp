@@ -34,7 +34,7 @@ void preflight(pid_t pid) {
   sys::check_may_trace(pid);
 
   Refusals refusals;
-  refuse_other_worlds(pid, {&pid, 1}, refusals);  // the other threads when they stand still
+  refuse_other_worlds(pid, refusals);
   refusals.throw_if_any(Errc::unsupported, fmt::format("process {} cannot be snapshotted:", pid));
 }
 

@@ -57,7 +57,8 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
 
   // From here to the thaw the process stands still: read only what must be consistent.
   Capture capture{process};
-  refuse_other_worlds(pid, process.thread_ids(), capture.refusals);  // again: it has run since
+  refuse_other_worlds(pid, capture.refusals);  // again: it has run since
+  refuse_to_enter(capture);
   throw_refusals(capture);
   auto loan = pager::Loan::take(pid, capture.pidfd);  // if it was restored a moment ago
   capture.is_being_loaded = loan.has_value();

@@ -74,6 +74,10 @@ class UnpackedSize {
     if (const auto* space = process->address_space()) add(space);
     if (const auto* signals = process->signals()) add(signals->pending()), add(signals->actions());
     if (const auto* descriptors = process->descriptors()) add(descriptors);
+    add(process->credentials());
+    add(process->seccomp());
+    if (const auto* time = process->time()) add(time->interval_timers()), add(time->timers());
+    add(process->security_label());
   }
 
   void add(const state::AddressSpace* space) {
@@ -97,6 +101,24 @@ class UnpackedSize {
     add(thread->xstate());
     add(thread->pending());
     add(thread->affinity());
+    add(thread->memory_nodes());
+  }
+
+  void add(const state::Credentials* credentials) {
+    total_ += sizeof(state::CredentialsT);
+    add(credentials->users());
+    add(credentials->groups());
+    add(credentials->other_groups());
+  }
+
+  void add(const state::Seccomp* seccomp) {
+    total_ += sizeof(state::SeccompT);
+    add(seccomp->filters());
+  }
+
+  void add(const state::SeccompFilter* filter) {
+    total_ += sizeof(state::SeccompFilterT);
+    add(filter->instructions());
   }
 
   void add(const state::Descriptors* descriptors) {

@@ -23,6 +23,16 @@ constexpr std::size_t kSignals = 64;
 constexpr std::size_t kLimits = 16;
 constexpr std::size_t kMaxAuxvBytes = 4096;
 constexpr std::size_t kMaxAffinityWords = 1024;
+constexpr std::size_t kMaxNodeWords = 16;
+constexpr std::size_t kMaxOtherGroups = 65536;  // NGROUPS_MAX
+constexpr std::size_t kMaxCredentials = 4096;
+constexpr std::size_t kMaxSeccomp = 4096;
+constexpr std::size_t kMaxFilters = 256;
+constexpr std::size_t kMaxFilterBytes = 4096 * 8;  // BPF_MAXINSNS instructions
+constexpr std::size_t kIntervalTimers = 3;
+constexpr std::size_t kMaxTimers = 1 << 16;
+constexpr std::uint64_t kMaxTimerNs = std::uint64_t{1} << 62;
+constexpr std::uint64_t kMaxTimerUs = kMaxTimerNs / 1000;
 constexpr std::size_t kMaxNameBytes = 15;  // TASK_COMM_LEN without its NUL
 constexpr int kMaxDescriptors = 1 << 20;
 
@@ -185,6 +195,8 @@ void validate_thread(const state::ThreadT& thread) {
   validate_pending(thread.pending);
   require(thread.affinity.size() <= kMaxAffinityWords, "thread {}: {} words of CPU mask",
           thread.tid, thread.affinity.size());
+  require(thread.memory_nodes.size() <= kMaxNodeWords, "thread {}: {} words of memory nodes",
+          thread.tid, thread.memory_nodes.size());
 }
 
 void validate_threads(const state::ProcessT& process) {
@@ -194,9 +206,80 @@ void validate_threads(const state::ProcessT& process) {
     require(thread != nullptr, "an absent thread");
     validate_thread(*thread);
     require(tids.insert(thread->tid).second, "two threads {}", thread->tid);
+    validate_optional_index(thread->credentials, process.credentials.size(),
+                            "thread of credentials");
+    validate_optional_index(thread->seccomp, process.seccomp.size(), "thread of seccomp");
   }
   require(process.threads.front()->tid == process.pid, "thread {} leads process {}",
           process.threads.front()->tid, process.pid);
+}
+
+// ---- what a process may do ------------------------------------------------------------------
+
+void validate_credentials(const state::ProcessT& process) {
+  require(process.credentials.size() <= kMaxCredentials, "{} credentials",
+          process.credentials.size());
+  for (const auto& credentials : process.credentials) {
+    require(credentials != nullptr, "absent credentials");
+    require(credentials->users.size() == 4 && credentials->groups.size() == 4 &&
+                credentials->other_groups.size() <= kMaxOtherGroups,
+            "credentials of {} users and {} groups", credentials->users.size(),
+            credentials->groups.size());
+    require((credentials->effective & ~credentials->permitted) == 0 &&
+                (credentials->ambient & ~(credentials->permitted & credentials->inheritable)) == 0,
+            "capabilities that no process can have");
+  }
+}
+
+void validate_seccomp(const state::ProcessT& process) {
+  require(process.seccomp.size() <= kMaxSeccomp, "{} kinds of seccomp", process.seccomp.size());
+  for (const auto& seccomp : process.seccomp) {
+    require(seccomp != nullptr, "absent seccomp");
+    require(seccomp->strict == seccomp->filters.empty() && seccomp->filters.size() <= kMaxFilters,
+            "seccomp with {} filters", seccomp->filters.size());
+    for (const auto& filter : seccomp->filters) {
+      require(filter != nullptr, "an absent seccomp filter");
+      const std::size_t size_bytes = filter->instructions.size();
+      require(size_bytes != 0 && size_bytes % 8 == 0 && size_bytes <= kMaxFilterBytes,
+              "a seccomp filter of {} bytes", size_bytes);
+    }
+  }
+}
+
+// ---- time -----------------------------------------------------------------------------------
+
+void validate_timer(const state::PosixTimer& timer, const state::ProcessT& process) {
+  constexpr int kThreadId = 4;  // SIGEV_THREAD_ID
+  require(timer.left_ns() <= kMaxTimerNs && timer.interval_ns() <= kMaxTimerNs,
+          "timer {} runs too long", timer.id());
+  require(timer.notify() >= 0 && timer.notify() <= (kThreadId | 3), "timer {} notifies by {}",
+          timer.id(), timer.notify());
+  require(timer.notify() != kThreadId || std::ranges::any_of(process.threads,
+                                                             [&](const auto& thread) {
+                                                               return thread->tid == timer.thread();
+                                                             }),
+          "timer {} signals thread {}", timer.id(), timer.thread());
+}
+
+void validate_time(const state::ProcessT& process) {
+  if (process.time == nullptr) return;  // an image from before there was
+  const state::TimeT& time = *process.time;
+  require(time.monotonic_ns >= 0 && time.boottime_ns >= 0 &&
+              static_cast<std::uint64_t>(time.monotonic_ns) <= kMaxTimerNs &&
+              static_cast<std::uint64_t>(time.boottime_ns) <= kMaxTimerNs,
+          "clocks at {} and {} ns", time.monotonic_ns, time.boottime_ns);
+  require(time.interval_timers.size() == kIntervalTimers, "{} interval timers",
+          time.interval_timers.size());
+  for (const state::IntervalTimer& timer : time.interval_timers)
+    require(timer.left_us() <= kMaxTimerUs && timer.interval_us() <= kMaxTimerUs,
+            "an interval timer runs too long");
+  require(time.timers.size() <= kMaxTimers, "{} timers", time.timers.size());
+  int previous = -1;
+  for (const state::PosixTimer& timer : time.timers) {
+    require(timer.id() > previous, "timer {} is out of order", timer.id());
+    previous = timer.id();
+    validate_timer(timer, process);
+  }
 }
 
 // ---- descriptors ----------------------------------------------------------------------------
@@ -320,6 +403,10 @@ void validate_manifest(const state::ManifestT& manifest, const PageMap& map) {
   require(process.signals->actions.size() == kSignals, "{} signal actions",
           process.signals->actions.size());
   validate_pending(process.signals->pending);
+  validate_credentials(process);
+  validate_seccomp(process);
+  validate_time(process);
+  require(has_no_nul(process.security_label), "a security label that holds a NUL byte");
   validate_descriptors(process);
   validate_stored_pages(process.address_space->mappings, map);
   validate_file_pages(process, map);

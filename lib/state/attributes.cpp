@@ -3,7 +3,6 @@
 
 #include <linux/prctl.h>
 #include <sys/resource.h>
-#include <sys/time.h>
 
 #include <algorithm>
 #include <array>
@@ -17,36 +16,21 @@ namespace {
 // arch_prctl(2), asm/prctl.h.
 constexpr std::uint64_t kGetXcompPermission = 0x1022;
 constexpr std::uint64_t kRequestXcompPermission = 0x1023;
+constexpr std::uint64_t kGetUntagMask = 0x4001;
 // prctl(2), newer than Debian 12's headers.
+constexpr std::uint64_t kSetMdwe = 65;
 constexpr std::uint64_t kGetMdwe = 66;
+constexpr std::uint64_t kSetMemoryMerge = 67;
 constexpr std::uint64_t kGetMemoryMerge = 68;
-constexpr std::uint64_t kGetIoFlusher = 58;
+// membarrier(2): the command that lists registrations, Linux 6.3, each bit of which is a command.
+constexpr std::uint64_t kGetRegistrations = 1 << 9;
 
 /// Features that every process may use without asking: all but AMX tile data.
 constexpr std::uint64_t kTileData = std::uint64_t{1} << 18;
 
-constexpr std::array kNamespaces{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"};
-
-constexpr std::array<std::string_view, 9> kCredentials{
-    "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"};
+constexpr std::array kNamespaces{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"};
 
 std::string proc(pid_t pid, const char* file) { return fmt::format("/proc/{}/{}", pid, file); }
-
-void refuse_other_credentials(std::span<const pid_t> threads, Refusals& refusals) {
-  const auto ours = sys::Status::read(sys::current_process());
-  for (const pid_t tid : threads) {
-    const auto theirs = sys::Status::read(tid);
-    if (!ours || !theirs) continue;
-    for (const auto field : kCredentials)
-      if (field != "NoNewPrivs" && theirs->text(field) != ours->text(field))
-        refusals.add(
-            "thread {}: {} is '{}', icecore's is '{}': only a process with the credentials "
-            "of its snapshotter can be kept; run icecore with the same ones",
-            tid, field, theirs->text(field), ours->text(field));
-    if (theirs->number("Seccomp") != 0)
-      refusals.add("thread {}: seccomp is on: cannot be kept", tid);
-  }
-}
 
 void refuse_other_namespaces(pid_t pid, Refusals& refusals) {
   for (const char* name : kNamespaces) {
@@ -57,6 +41,13 @@ void refuse_other_namespaces(pid_t pid, Refusals& refusals) {
           "process {}: lives in another {} namespace: run icecore inside it "
           "(nsenter -t {} -a icecore …)",
           pid, name, pid);
+  }
+  for (const char* name : {"pid", "time"}) {
+    const auto own = sys::try_read_link(fmt::format("/proc/{}/ns/{}", pid, name));
+    const auto next = sys::try_read_link(fmt::format("/proc/{}/ns/{}_for_children", pid, name));
+    if (own && next && *own != *next)
+      refusals.add("process {}: its children would live in another {} namespace: cannot be kept",
+                   pid, name);
   }
   const auto ours = sys::try_status("/proc/self/root/.");
   const auto theirs = sys::try_status(proc(pid, "root/."));
@@ -82,16 +73,16 @@ std::unique_ptr<state::DirectoryT> capture_working_directory(Capture& capture) {
   return directory;
 }
 
-bool armed(const ::itimerval& timer) {
-  return timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0;
+/// What a security module (SELinux, AppArmor, Smack) calls the process; empty when there is none.
+std::string security_label(const char* process) {
+  std::string label = sys::readable_text(fmt::format("/proc/{}/attr/current", process));
+  while (!label.empty() && (label.back() == '\n' || label.back() == '\0')) label.pop_back();
+  return label;
 }
 
 }  // namespace
 
-void refuse_other_worlds(pid_t pid, std::span<const pid_t> threads, Refusals& refusals) {
-  refuse_other_namespaces(pid, refusals);
-  refuse_other_credentials(threads, refusals);
-}
+void refuse_other_worlds(pid_t pid, Refusals& refusals) { refuse_other_namespaces(pid, refusals); }
 
 void refuse_from_outside(pid_t pid, Refusals& refusals) {
   const auto children = sys::list_children(pid);
@@ -100,58 +91,39 @@ void refuse_from_outside(pid_t pid, Refusals& refusals) {
         "process {}: has {} child process(es), the first is {}: process trees cannot be "
         "snapshotted yet",
         pid, children.size(), children.front());
-  if (const auto timers = sys::try_read_file(proc(pid, "timers")); timers && !timers->empty())
-    refusals.add("process {}: has POSIX timers (timer_create): cannot be snapshotted yet", pid);
 }
 
 AttributeQuestions::AttributeQuestions(CallList& list)
-    : timers_(list.reserve(3 * sizeof(::itimerval))), words_(list.reserve(4 * 8)) {
-  for (std::uint64_t which = 0; which < 3; ++which)
-    list.call("read an interval timer", SYS_getitimer,
-              {which, timers_ + which * sizeof(::itimerval)});
-  list.call("read the time stamp counter setting", SYS_prctl, {PR_GET_TSC, words_ + 24});
-  list.call("read the parent death signal", SYS_prctl, {PR_GET_PDEATHSIG, words_});
-  list.call("read the subreaper setting", SYS_prctl, {PR_GET_CHILD_SUBREAPER, words_ + 8});
-  list.try_call(SYS_arch_prctl, {kGetXcompPermission, words_ + 16});
+    : limits_(list.reserve(sys::kResourceLimits * sizeof(sys::ResourceLimit))),
+      words_(list.reserve(3 * 8)),
+      segments_(list.reserve(16)) {
+  // From inside, since prlimit(2) of another user's process wants CAP_SYS_RESOURCE.
+  for (std::uint64_t resource = 0; resource < sys::kResourceLimits; ++resource)
+    list.call("read a resource limit", SYS_prlimit64,
+              {0, resource, 0, limits_ + resource * sizeof(sys::ResourceLimit)});
+  list.call("read the subreaper setting", SYS_prctl, {PR_GET_CHILD_SUBREAPER, words_});
+  list.try_call(SYS_arch_prctl, {kGetXcompPermission, words_ + 8});
   brk_ = list.call("read brk", SYS_brk, {0});
   dumpable_ = list.call("read the dumpable setting", SYS_prctl, {PR_GET_DUMPABLE});
   thp_ = list.call("read the huge page setting", SYS_prctl, {PR_GET_THP_DISABLE, 0, 0, 0, 0});
   timer_slack_ = list.call("read the timer slack", SYS_prctl, {PR_GET_TIMERSLACK});
-  securebits_ = list.call("read the secure bits", SYS_prctl, {PR_GET_SECUREBITS});
   mdwe_ = list.try_call(SYS_prctl, {kGetMdwe, 0, 0, 0, 0});
   merge_ = list.try_call(SYS_prctl, {kGetMemoryMerge, 0, 0, 0, 0});
-  flusher_ = list.try_call(SYS_prctl, {kGetIoFlusher, 0, 0, 0, 0});
-}
-
-void AttributeQuestions::refuse_timers(const CallList& list, Capture& capture) const {
-  constexpr std::array kNames{"ITIMER_REAL (also alarm)", "ITIMER_VIRTUAL", "ITIMER_PROF"};
-  for (std::size_t i = 0; i < kNames.size(); ++i)
-    if (armed(list.value<::itimerval>(timers_ + i * sizeof(::itimerval))))
-      capture.refusals.add("interval timer {}: is running: cannot be snapshotted yet", kNames[i]);
-}
-
-void AttributeQuestions::refuse_settings(const CallList& list, Capture& capture) const {
-  const auto refuse_if_set = [&](std::size_t call, const char* what) {
-    if (list.result(call) > 0) capture.refusals.add("{}: cannot be kept yet", what);
-  };
-  refuse_if_set(securebits_, "secure bits (PR_SET_SECUREBITS)");
-  refuse_if_set(mdwe_, "memory-deny-write-execute (PR_SET_MDWE)");
-  refuse_if_set(merge_, "memory merging (PR_SET_MEMORY_MERGE)");
-  if (list.value<std::int32_t>(words_ + 24) != PR_TSC_ENABLE)
-    capture.refusals.add("time stamp counter is disabled (PR_SET_TSC): cannot be kept yet");
-  if (list.value<std::int32_t>(words_) != 0)
-    capture.refusals.add("parent death signal (PR_SET_PDEATHSIG): cannot be kept yet");
-  refuse_if_set(flusher_, "I/O flusher (PR_SET_IO_FLUSHER)");
+  membarrier_ = list.try_call(SYS_membarrier, {kGetRegistrations, 0, 0});
+  segment_bytes_ = list.try_call(SYS_modify_ldt, {0, segments_, 16});
+  list.try_call(SYS_arch_prctl, {kGetUntagMask, words_ + 16});
 }
 
 void AttributeQuestions::answers(const CallList& list, Capture& capture, state::ProcessT& process,
                                  state::AddressSpaceT& address_space) const {
-  refuse_timers(list, capture);
-  refuse_settings(list, capture);
   const pid_t pid = capture.pid;
   const auto stat = sys::read_stat(pid);
-  const auto status = sys::Status::read(pid);
-  if (!stat || !status) throw Error{Errc::target_gone, fmt::format("process {} has ended", pid)};
+  if (!stat) throw Error{Errc::target_gone, fmt::format("process {} has ended", pid)};
+  const sys::Status& status = capture.statuses.front();
+  if (list.result(segment_bytes_) > 0)
+    capture.refusals.add("process {}: has segments of its own (modify_ldt): cannot be kept", pid);
+  if (const auto mask = list.value<std::uint64_t>(words_ + 16); mask != 0 && ~mask != 0)
+    capture.refusals.add("process {}: uses tagged addresses (LAM): cannot be kept", pid);
 
   process.pid = capture.process.leader().inner_tid();
   process.group = stat->group;
@@ -160,17 +132,28 @@ void AttributeQuestions::answers(const CallList& list, Capture& capture, state::
   if (!process.name.empty()) process.name.pop_back();  // newline
   process.personality = static_cast<std::uint32_t>(
       std::strtoul(sys::read_file(proc(pid, "personality")).c_str(), nullptr, 16));
-  process.umask = static_cast<std::uint32_t>(status->number("Umask", 8));
-  process.no_new_privileges = status->number("NoNewPrivs") != 0;
+  process.umask = static_cast<std::uint32_t>(status.number("Umask", 8));
+  process.no_new_privileges = status.number("NoNewPrivs") != 0;
   process.oom_score_adj =
       static_cast<std::int32_t>(trimmed_number(sys::try_read_file(proc(pid, "oom_score_adj"))));
   process.working_directory = capture_working_directory(capture);
-  for (int resource = 0; resource < sys::kResourceLimits; ++resource) {
-    const auto limit = sys::resource_limit(pid, resource);
+  for (std::uint64_t resource = 0; resource < sys::kResourceLimits; ++resource) {
+    const auto limit =
+        list.value<sys::ResourceLimit>(limits_ + resource * sizeof(sys::ResourceLimit));
     process.limits.emplace_back(limit.soft, limit.hard);
   }
-  process.child_subreaper = list.value<std::int32_t>(words_ + 8) != 0;
-  process.xstate_permission = list.value<std::uint64_t>(words_ + 16);
+  process.child_subreaper = list.value<std::int32_t>(words_) != 0;
+  process.xstate_permission = list.value<std::uint64_t>(words_ + 8);
+  process.coredump_filter = static_cast<std::uint32_t>(
+      std::strtoul(sys::read_file(proc(pid, "coredump_filter")).c_str(), nullptr, 16));
+  process.security_label = security_label(std::to_string(pid).c_str());
+  const auto positive = [&](std::size_t call) {
+    return static_cast<std::uint32_t>(std::max<std::int64_t>(0, list.result(call)));
+  };
+  process.thp_flags = positive(thp_) & ~1U;
+  process.deny_write_execute = positive(mdwe_);
+  process.merge_memory = positive(merge_) != 0;
+  process.membarrier = positive(membarrier_);
   process.dumpable = static_cast<std::int32_t>(list.result(dumpable_));
   process.thp_disabled = list.result(thp_) != 0;
   process.timer_slack_ns = static_cast<std::uint64_t>(list.result(timer_slack_));
@@ -187,7 +170,7 @@ void rebuild_attributes(const state::ProcessT& process, int working_directory, C
   calls.call("set the subreaper setting", SYS_prctl,
              {PR_SET_CHILD_SUBREAPER, process.child_subreaper ? 1U : 0U});
   calls.call("set the huge page setting", SYS_prctl,
-             {PR_SET_THP_DISABLE, process.thp_disabled ? 1U : 0U, 0, 0, 0});
+             {PR_SET_THP_DISABLE, process.thp_disabled ? 1U : 0U, process.thp_flags, 0, 0});
   calls.call("set the timer slack", SYS_prctl, {PR_SET_TIMERSLACK, process.timer_slack_ns});
   if (process.session == process.pid)
     calls.call("begin a session", SYS_setsid, {});
@@ -195,27 +178,61 @@ void rebuild_attributes(const state::ProcessT& process, int working_directory, C
     calls.call("begin a process group", SYS_setpgid, {0, 0});
   if ((process.xstate_permission & kTileData) != 0)
     calls.call("ask for AMX", SYS_arch_prctl, {kRequestXcompPermission, 18});
-  if (process.dumpable != 1)
-    calls.call("set the dumpable setting", SYS_prctl, {PR_SET_DUMPABLE, 0});
-  if (process.no_new_privileges)
+  if (process.merge_memory)
+    calls.call("let all memory be merged", SYS_prctl, {kSetMemoryMerge, 1, 0, 0, 0});
+  for (std::uint64_t bits = process.membarrier; bits != 0; bits &= bits - 1)
+    calls.call("register for membarrier", SYS_membarrier, {bits & ~(bits - 1), 0, 0});
+  if (process.no_new_privileges && process.credentials.empty())  // an image from before there were
     calls.call("set no_new_privs", SYS_prctl, {PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0});
 }
 
-void rebuild_limits(const state::ProcessT& process, pid_t pid) {
-  for (int resource = 0; resource < sys::kResourceLimits; ++resource) {
-    const state::Limit& wanted = process.limits[static_cast<std::size_t>(resource)];
-    sys::set_resource_limit(pid, resource, {wanted.soft(), wanted.hard()});
-  }
-  const std::string path = proc(pid, "oom_score_adj");
-  if (trimmed_number(sys::try_read_file(path)) != process.oom_score_adj &&
-      !sys::try_write_file(path, std::to_string(process.oom_score_adj)))
+void rebuild_from_outside(const state::ProcessT& process, pid_t pid) {
+  const std::string score = proc(pid, "oom_score_adj");
+  if (trimmed_number(sys::try_read_file(score)) != process.oom_score_adj &&
+      !sys::try_write_file(score, std::to_string(process.oom_score_adj)))
     throw Error{Errc::permission,
                 fmt::format("set oom_score_adj to {}: not permitted", process.oom_score_adj)};
+  const std::string filter = proc(pid, "coredump_filter");
+  if (std::strtoul(sys::read_file(filter).c_str(), nullptr, 16) != process.coredump_filter &&
+      !sys::try_write_file(filter, fmt::format("{:#x}", process.coredump_filter)))
+    throw Error{Errc::permission, fmt::format("set coredump_filter to {:#x}: not permitted",
+                                              process.coredump_filter)};
+}
+
+namespace {
+
+void set_limit(CallStream& calls, std::uint64_t resource, const sys::ResourceLimit& limit) {
+  CallList& list = calls.room(1, sizeof limit);
+  list.call("set a resource limit", SYS_prlimit64, {0, resource, list.put_value(limit), 0});
+}
+
+sys::ResourceLimit limit_of(const state::ProcessT& process, std::size_t resource) {
+  return {process.limits[resource].soft(), process.limits[resource].hard()};
+}
+
+}  // namespace
+
+void rebuild_limits(const state::ProcessT& process, CallStream& calls) {
+  for (std::size_t resource = 0; resource < sys::kResourceLimits; ++resource) {
+    sys::ResourceLimit limit = limit_of(process, resource);
+    if (resource == RLIMIT_SIGPENDING) limit.soft = limit.hard;
+    set_limit(calls, resource, limit);
+  }
+}
+
+void rebuild_last_attributes(const state::ProcessT& process, CallStream& calls) {
+  if (const auto limit = limit_of(process, RLIMIT_SIGPENDING); limit.soft != limit.hard)
+    set_limit(calls, RLIMIT_SIGPENDING, limit);
+  // Other credentials have changed it.  Only the kernel itself sets 2.
+  calls.call("set the dumpable setting", SYS_prctl,
+             {PR_SET_DUMPABLE, process.dumpable == 1 ? 1U : 0U});
+  if (process.deny_write_execute != 0)
+    calls.call("deny memory that is writable and executable", SYS_prctl,
+               {kSetMdwe, process.deny_write_execute, 0, 0, 0});
 }
 
 void refuse_lacking_rights(const state::ProcessT& process, Refusals& refusals) {
   constexpr std::uint64_t kSysResource = std::uint64_t{1} << 24;
-  constexpr std::uint64_t kSysNice = std::uint64_t{1} << 23;
   const pid_t self = sys::current_process();
   const auto status = sys::Status::read(self);
   const std::uint64_t rights = status ? status->number("CapEff", 16) : 0;
@@ -236,10 +253,9 @@ void refuse_lacking_rights(const state::ProcessT& process, Refusals& refusals) {
           "CAP_SYS_RESOURCE is needed",
           process.oom_score_adj, ours);
   }
-  const bool raised =
-      std::ranges::any_of(process.threads, [](const auto& t) { return t->nice < 0; });
-  if (raised && (rights & kSysNice) == 0)
-    refusals.add("nice: a thread had a negative nice value: CAP_SYS_NICE is needed");
+  if (const std::string ours = security_label("self"); ours != process.security_label)
+    refusals.add("security label: the process had '{}', icecore has '{}': cannot be set",
+                 process.security_label, ours);
 }
 
 }  // namespace icecore

@@ -20,27 +20,33 @@ class AttributeQuestions {
                state::AddressSpaceT& address_space) const;
 
  private:
-  void refuse_timers(const CallList& list, Capture& capture) const;
-  void refuse_settings(const CallList& list, Capture& capture) const;
-
-  std::uint64_t timers_;  // three itimervals
+  std::uint64_t limits_;
   std::uint64_t words_;
-  std::size_t brk_, dumpable_, thp_, timer_slack_, securebits_, mdwe_, merge_, flusher_;
+  std::uint64_t segments_;
+  std::size_t brk_, dumpable_, thp_, timer_slack_, mdwe_, merge_, membarrier_, segment_bytes_;
 };
 
-/// Refuses processes whose world is not ours: other credentials or namespaces, seccomp.  Nothing of
+/// Refuses processes whose world is not ours: other namespaces, another security label.  Nothing of
 /// them may even be looked at from inside.
-void refuse_other_worlds(pid_t pid, std::span<const pid_t> threads, Refusals& refusals);
+void refuse_other_worlds(pid_t pid, Refusals& refusals);
 
-/// Refuses what can be seen from outside and cannot be kept: children, timers.
+/// Refuses what can be seen from outside and cannot be kept: children.
 void refuse_from_outside(pid_t pid, Refusals& refusals);
 
-/// Adds the calls that set everything again but the limits; `working_directory` is a descriptor in
-/// the process.
+/// Adds the calls that set everything again but what rebuild_last_attributes() sets;
+/// `working_directory` is a descriptor in the process.
 void rebuild_attributes(const state::ProcessT& process, int working_directory, CallStream& calls);
 
-/// What is set from outside, last.
-void rebuild_limits(const state::ProcessT& process, pid_t pid);
+/// What is set from outside, while the process still has our credentials.
+void rebuild_from_outside(const state::ProcessT& process, pid_t pid);
+
+/// Adds the calls that give the process its limits, but room in the signal queue for everything
+/// that is still to be raised.  It may do what we may.
+void rebuild_limits(const state::ProcessT& process, CallStream& calls);
+
+/// Adds the calls after which the process can do no more than it should: when memory, signals and
+/// credentials are there.
+void rebuild_last_attributes(const state::ProcessT& process, CallStream& calls);
 
 /// Reasons why our own rights do not suffice to give the process back what it had.
 void refuse_lacking_rights(const state::ProcessT& process, Refusals& refusals);

@@ -4,6 +4,7 @@
 #include "state/file_table.hpp"
 #include "state/refusals.hpp"
 #include "sys/process.hpp"
+#include "sys/procfs.hpp"
 #include "sys/remote_memory.hpp"
 #include "tracee/frozen_process.hpp"
 
@@ -12,12 +13,19 @@ namespace icecore {
 /// What every room of state/ captures from: a process that stands still.
 struct Capture {
   explicit Capture(FrozenProcess& frozen)
-      : process(frozen), pid(frozen.pid()), pidfd(sys::open_process(pid)), memory(pid) {}
+      : process(frozen), pid(frozen.pid()), pidfd(sys::open_process(pid)), memory(pid) {
+    for (const Tracee& thread : frozen.threads()) {
+      auto status = sys::Status::read(thread.tid());
+      if (!status) throw Error{Errc::target_gone, fmt::format("process {} has ended", pid)};
+      statuses.push_back(std::move(*status));
+    }
+  }
 
   FrozenProcess& process;
   pid_t pid;
   sys::Fd pidfd;
   sys::RemoteMemory memory;
+  std::vector<sys::Status> statuses;  ///< of each thread, the leader first
   FileTable files;
   bool is_being_loaded = false;  ///< its pager has told what is missing
   Refusals refusals;  ///< a room that meets what it cannot keep adds to these and goes on

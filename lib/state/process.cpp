@@ -11,9 +11,13 @@
 
 #include "state/address_space.hpp"
 #include "state/attributes.hpp"
+#include "state/credentials.hpp"
 #include "state/descriptors/descriptors.hpp"
+#include "state/seccomp.hpp"
 #include "state/signals.hpp"
+#include "state/thread_settings.hpp"
 #include "state/threads.hpp"
+#include "state/timers.hpp"
 #include "sys/proc_maps.hpp"
 #include "tracee/foothold.hpp"
 #include "tracee/remote_syscalls.hpp"
@@ -21,33 +25,41 @@
 namespace icecore {
 namespace {
 
-constexpr std::size_t kLeaderCalls = 96;
+constexpr std::size_t kLeaderCalls = 112;
 constexpr std::size_t kLeaderBytes = std::size_t{16} << 10;
 
-sys::SignalMask pending_anywhere(const Capture& capture, const sys::Status& leader) {
-  sys::SignalMask pending = leader.number("SigPnd", 16) | leader.number("ShdPnd", 16);
-  for (const Tracee& thread : capture.process.threads().subspan(1))
-    for (const siginfo_t& info : sys::pending_signals(thread.tid(), false))
-      pending |= sys::SignalMask{1} << (info.si_signo - 1);
+constexpr std::size_t kThreadCalls =
+    ThreadQuestions::kCalls + ThreadSettingQuestions::kCalls + CredentialQuestions::kCalls;
+constexpr std::size_t kThreadBytes = ThreadQuestions::kBytes + ThreadSettingQuestions::kBytes +
+                                     CredentialQuestions::kBytes + kListBytes;
+
+sys::SignalMask pending_anywhere(const Capture& capture) {
+  sys::SignalMask pending = capture.statuses.front().number("ShdPnd", 16);
+  for (const sys::Status& status : capture.statuses) pending |= status.number("SigPnd", 16);
   return pending;
 }
 
 /// A signal that does nothing to the process if it ever reaches it: see RemoteSyscalls.
 int choose_report_signal(const Capture& capture) {
   constexpr std::array kHarmless{SIGURG, SIGWINCH, SIGCHLD, SIGCONT};
-  const auto status = sys::Status::read(capture.pid);
-  if (!status) throw Error{Errc::target_gone, fmt::format("process {} has ended", capture.pid)};
-  const sys::SignalMask pending = pending_anywhere(capture, *status);
-  const sys::SignalMask caught = status->number("SigCgt", 16);
-  const sys::SignalMask ignored = status->number("SigIgn", 16);
+  constexpr std::array kStopping{SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+  const sys::Status& status = capture.statuses.front();
+  const sys::SignalMask caught = status.number("SigCgt", 16);
+  const sys::SignalMask ignored = status.number("SigIgn", 16);
   const auto in = [](sys::SignalMask mask, int signal) { return (mask >> (signal - 1) & 1) != 0; };
+  // These take each other out of the queue as soon as they are sent, and SIGCONT ends a stop.
+  sys::SignalMask taken = pending_anywhere(capture);
+  const bool continuing_matters =
+      was_stopped(capture) ||
+      std::ranges::any_of(kStopping, [&](int signal) { return in(taken, signal); });
+  if (continuing_matters) taken |= sys::SignalMask{1} << (SIGCONT - 1);
+  for (const int signal : kStopping) taken |= sys::SignalMask{1} << (signal - 1);
   for (const int signal : kHarmless)
-    if (!in(pending, signal) && !in(caught, signal)) return signal;
+    if (!in(taken, signal) && !in(caught, signal)) return signal;
   for (int signal = 1; signal < SIGRTMAX; ++signal)
-    if (in(ignored, signal) && !in(pending, signal) && signal != SIGSTOP && signal != SIGKILL)
-      return signal;
+    if (in(ignored, signal) && !in(taken, signal) && signal != SIGKILL) return signal;
   for (const int signal : kHarmless)
-    if (!in(pending, signal)) return signal;
+    if (!in(taken, signal)) return signal;
   throw Error{Errc::unsupported,
               fmt::format("process {} cannot be snapshotted:", capture.pid),
               {"SIGURG, SIGWINCH, SIGCHLD and SIGCONT are all pending"}};
@@ -56,18 +68,24 @@ int choose_report_signal(const Capture& capture) {
 /// Answers that only the process itself can give, from all rooms in one go.
 class Interview {
  public:
-  Interview(Capture& capture, Foothold& foothold, const std::vector<sys::Vma>& vmas)
+  Interview(Capture& capture, Foothold& foothold, const std::vector<sys::Vma>& vmas,
+            const std::vector<sys::ListedTimer>& timers)
       : threads_(capture.process.threads()),
+        leader_bytes_(kLeaderBytes + TimerQuestions::bytes(timers.size())),
         remote_(foothold, capture.process.leader(), capture.memory,
-                kLeaderBytes + threads_.size() * ThreadQuestions::kBytes),
-        leader_list_(remote_.data_begin(), kLeaderBytes, kLeaderCalls),
+                leader_bytes_ + threads_.size() * kThreadBytes),
+        leader_list_(remote_.data_begin(), leader_bytes_,
+                     kLeaderCalls + TimerQuestions::calls(timers.size())),
+        time_(leader_list_, timers),
         signals_(leader_list_),
         attributes_(leader_list_) {
     refuse_locking_of_everything_new(capture, vmas);
-    std::uint64_t cell = remote_.data_begin() + kLeaderBytes;
-    for (std::size_t i = 0; i < threads_.size(); ++i, cell += ThreadQuestions::kBytes) {
-      lists_.emplace_back(cell, ThreadQuestions::kBytes, ThreadQuestions::kCalls);
+    std::uint64_t cell = remote_.data_begin() + leader_bytes_;
+    for (std::size_t i = 0; i < threads_.size(); ++i, cell += kThreadBytes) {
+      lists_.emplace_back(cell, kThreadBytes, kThreadCalls);
       questions_.emplace_back(lists_.back());
+      settings_.emplace_back(lists_.back());
+      credentials_.emplace_back(lists_.back());
     }
     remote_.run(capture.process.leader(), leader_list_);
     capture.process.leader().put_back();
@@ -77,11 +95,24 @@ class Interview {
     for (Tracee& thread : threads_) thread.put_back();
   }
 
-  const CallList& leader() const { return leader_list_; }
-  const SignalQuestions& signals() const { return signals_; }
-  const AttributeQuestions& attributes() const { return attributes_; }
-  const CallList& thread(std::size_t i) const { return lists_[i]; }
-  const ThreadQuestions& thread_questions(std::size_t i) const { return questions_[i]; }
+  void answers_of_leader(Capture& capture, state::ProcessT& process,
+                         state::AddressSpaceT& address_space) const {
+    attributes_.answers(leader_list_, capture, process, address_space);
+    process.signals = signals_.answers(leader_list_, capture);
+    process.time = time_.answers(leader_list_, capture);
+  }
+
+  std::unique_ptr<state::ThreadT> answers_of_thread(std::size_t i, Capture& capture,
+                                                    const SleepObserver& sleeps,
+                                                    state::ProcessT& process) const {
+    const Tracee& thread = threads_[i];
+    const sys::Status& status = capture.statuses[i];
+    auto state = capture_thread(capture, thread, questions_[i], lists_[i], status, sleeps);
+    settings_[i].answers(lists_[i], capture, thread, status, *state);
+    state->credentials = credentials_[i].answers(lists_[i], capture, thread, status, process);
+    state->seccomp = capture_seccomp(capture, thread, status, process);
+    return state;
+  }
 
  private:
   /// mlockall(MCL_FUTURE) shows in nothing but that fresh memory, such as ours, is locked.
@@ -100,12 +131,16 @@ class Interview {
   }
 
   std::span<Tracee> threads_;
+  std::size_t leader_bytes_;
   RemoteSyscalls remote_;
   CallList leader_list_;
+  TimerQuestions time_;
   SignalQuestions signals_;
   AttributeQuestions attributes_;
   std::vector<CallList> lists_;
   std::vector<ThreadQuestions> questions_;
+  std::vector<ThreadSettingQuestions> settings_;
+  std::vector<CredentialQuestions> credentials_;
 };
 
 void refuse_unshared_tables(Capture& capture) {
@@ -118,6 +153,14 @@ void refuse_unshared_tables(Capture& capture) {
 }
 
 }  // namespace
+
+void refuse_to_enter(Capture& capture) {
+  const auto threads = capture.process.threads();
+  for (std::size_t i = 0; i < threads.size(); ++i) {
+    refuse_to_enter(threads[i], capture.refusals);
+    suspend_seccomp(threads[i], capture.statuses[i], capture.refusals);
+  }
+}
 
 CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   // Before anything of ours is in the process.
@@ -132,14 +175,14 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   refuse_unshared_tables(capture);
   {
     Foothold foothold{capture.memory, vmas, choose_report_signal(capture)};
-    const Interview interview{capture, foothold, vmas};
-    interview.attributes().answers(interview.leader(), capture, process, *address_space.state);
-    process.signals = interview.signals().answers(interview.leader(), capture);
-    const auto threads = capture.process.threads();
-    for (std::size_t i = 0; i < threads.size(); ++i)
-      process.threads.push_back(capture_thread(capture, threads[i], interview.thread_questions(i),
-                                               interview.thread(i), sleeps));
+    const auto asked = std::chrono::steady_clock::now();
+    const Interview interview{capture, foothold, vmas, sys::list_timers(capture.pid)};
+    interview.answers_of_leader(capture, process, *address_space.state);
+    for (std::size_t i = 0; i < capture.process.threads().size(); ++i)
+      process.threads.push_back(interview.answers_of_thread(i, capture, sleeps, process));
+    take_signals_of_timers(capture, std::chrono::steady_clock::now() - asked, process);
   }
+  process.stopped = was_stopped(capture);
   // Nothing of ours is in the process any more, nor of an icecore that was killed.
   captured.vdso = capture_vdso(capture, vmas);
   process.address_space = std::move(address_space.state);

@@ -19,6 +19,9 @@ struct CapturedProcess {
   std::vector<PageSource> pages;
 };
 
+/// Refuses a process that cannot be entered without harm, and prepares one that can.
+void refuse_to_enter(Capture& capture);
+
 /// Reads everything but the pages of a process that stands still.  What cannot be kept is in
 /// `capture.refusals` afterwards.
 CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps);

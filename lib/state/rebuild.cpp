@@ -14,13 +14,18 @@
 #include <map>
 
 #include "state/attributes.hpp"
+#include "state/credentials.hpp"
+#include "state/seccomp.hpp"
 #include "state/signals.hpp"
+#include "state/thread_settings.hpp"
 #include "state/threads.hpp"
 #include "state/timeouts.hpp"
+#include "state/timers.hpp"
 #include "sys/call.hpp"
 #include "sys/check.hpp"
 #include "sys/procfs.hpp"
 #include "sys/spawn.hpp"
+#include "sys/time.hpp"
 
 namespace icecore {
 namespace {
@@ -37,18 +42,58 @@ constexpr std::uint64_t kVdsoRoom = std::uint64_t{64} << 10;
 
 std::uint64_t up_to_page(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
+/// What the CallList of a thread takes.
+struct Needs {
+  std::size_t calls = 0;
+  std::size_t bytes = 0;
+};
+
+const state::CredentialsT* credentials_of(const state::ProcessT& image,
+                                          const state::ThreadT& thread) {
+  if (thread.credentials < 0) return nullptr;
+  return image.credentials[static_cast<std::size_t>(thread.credentials)].get();
+}
+
+/// The seccomp that a thread puts on by itself: another than all have in common.
+const state::SeccompT* own_seccomp_of(const state::ProcessT& image, const state::ThreadT& thread) {
+  if (thread.seccomp < 0 || common_seccomp(image) >= 0) return nullptr;
+  return image.seccomp[static_cast<std::size_t>(thread.seccomp)].get();
+}
+
+Needs needs_of(const state::ProcessT& image, const state::ThreadT& thread) {
+  Needs needs{
+      .calls = rebuild_thread_call_count(thread) + kThreadSettingCalls,
+      .bytes = kListBytes + rebuild_thread_bytes(thread) + rebuild_thread_setting_bytes(thread)};
+  if (const auto* credentials = credentials_of(image, thread)) {
+    needs.calls += rebuild_credential_calls(*credentials);
+    needs.bytes += rebuild_credential_bytes(*credentials);
+  }
+  if (const auto* seccomp = own_seccomp_of(image, thread)) {
+    needs.calls += rebuild_seccomp_calls(*seccomp);
+    needs.bytes += rebuild_seccomp_bytes(*seccomp);
+  }
+  needs.bytes = (needs.bytes + 63) / 64 * 64;
+  return needs;
+}
+
 std::size_t area_bytes(const state::ProcessT& image) {
   std::size_t bytes = kPage + kLeaderBytes;
-  for (const auto& thread : image.threads) bytes += (rebuild_thread_bytes(*thread) + 63) / 64 * 64;
+  for (const auto& thread : image.threads) bytes += needs_of(image, *thread).bytes;
   return up_to_page(bytes);
+}
+
+bool has_bare_signals(const state::ProcessT& image) {
+  return image.signals->pending_bare != 0 ||
+         std::ranges::any_of(image.threads, [](const auto& t) { return t->pending_bare != 0; });
 }
 
 /// A signal that is pending nowhere in the image and that does nothing special when it is sent.
 int choose_report_signal(const state::ProcessT& image) {
   constexpr std::array kPossible{SIGURG,  SIGWINCH, SIGCHLD, SIGUSR1,
                                  SIGUSR2, SIGIO,    SIGALRM, SIGPIPE};
-  sys::SignalMask pending = signals_in(image.signals->pending);
-  for (const auto& thread : image.threads) pending |= signals_in(thread->pending);
+  sys::SignalMask pending = signals_in(image.signals->pending) | image.signals->pending_bare;
+  for (const auto& thread : image.threads)
+    pending |= signals_in(thread->pending) | thread->pending_bare;
   for (const int signal : kPossible)
     if ((pending >> (signal - 1) & 1) == 0) return signal;
   throw Error{Errc::incompatible, "every signal that a restore could use is pending in the image"};
@@ -74,8 +119,11 @@ ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const PageStore& st
   if (in_namespace) start_namespace();
   kept_files_.emplace(image_, store_, root_, options_.stop);
   plan_files();
+  if (const ClockOffsets forward = clock_offsets(image_); forward.needed())
+    sys::set_clocks_of_children_forward(forward.monotonic_ns, forward.boottime_ns);
   process_.emplace(area_bytes(image_), image_.pid, false);
   if (in_namespace) sys::make_children_in_own_namespace();
+  if (uses_seccomp(image_)) suspend_seccomp_of_stub(process_->pid());
   descriptions_ = rebuild_descriptions(
       image_, options_, root_, process_->pid(),
       [&](std::int32_t file, int flags) { return kept_files_->open(file, flags); });
@@ -352,26 +400,72 @@ void ProcessRebuild::make_threads() {
   const std::vector<pid_t> ids = thread_ids();
   for (std::size_t i = 1; i < ids.size(); ++i) process_->adopt(ids[i], image_.threads[i]->tid);
 
-  std::vector<CallList> lists;
-  std::vector<RemoteSyscalls::Job> jobs;
-  lists.reserve(ids.size());
-  std::uint64_t cell = remote_->data_begin() + kLeaderBytes;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    const state::ThreadT& thread = *image_.threads[i];
-    const std::size_t bytes = (rebuild_thread_bytes(thread) + 63) / 64 * 64;
-    lists.emplace_back(cell, bytes, rebuild_thread_call_count(thread));
-    rebuild_thread_calls(thread, image_.pid, lists.back());
-    jobs.push_back({&process_->threads()[i], &lists.back(), uses_tile_data(thread)});
-    cell += bytes;
+  rebuild_from_outside(image_, process_->pid());
+  rebuild_limits(image_, *calls_);
+  if (const std::int32_t common = common_seccomp(image_); common >= 0) {
+    const state::SeccompT& seccomp = *image_.seccomp[static_cast<std::size_t>(common)];
+    for (const auto& filter : seccomp.filters)
+      rebuild_seccomp_filter(*filter, true, calls_->room(1, rebuild_seccomp_bytes(*filter)));
   }
-  remote_->run(jobs);
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    rebuild_thread_attributes(*image_.threads[i], ids[i]);
+  calls_->run();
+  set_up_threads();
+  for (std::size_t i = 0; i < ids.size(); ++i) rebuild_scheduling(*image_.threads[i], ids[i]);
 
+  rebuild_timers(image_, *calls_);
   CallList& list =
       calls_->room(image_.signals->pending.size() / 128, image_.signals->pending.size() * 2);
   rebuild_pending_signals(image_.signals->pending, false, image_.pid, image_.pid, list);
   calls_->run();
+  if (has_bare_signals(image_)) raise_bare_signals();
+  rebuild_last_attributes(image_, *calls_);
+  calls_->run();
+}
+
+/// Everything that the threads set for themselves, all at the same time.
+void ProcessRebuild::set_up_threads() {
+  const state::CredentialsT ours = own_credentials();
+  std::vector<CallList> lists;
+  std::vector<RemoteSyscalls::Job> jobs;
+  lists.reserve(image_.threads.size());
+  std::uint64_t cell = remote_->data_begin() + kLeaderBytes;
+  for (std::size_t i = 0; i < image_.threads.size(); ++i) {
+    const state::ThreadT& thread = *image_.threads[i];
+    const Needs needs = needs_of(image_, thread);
+    CallList& list = lists.emplace_back(cell, needs.bytes, needs.calls);
+    rebuild_thread_calls(thread, image_.pid, list);
+    rebuild_thread_settings(image_, thread, list);
+    const auto* const seccomp = own_seccomp_of(image_, thread);
+    const auto put_on_seccomp = [&] {
+      if (seccomp != nullptr) rebuild_seccomp(*seccomp, list);
+    };
+    if (const auto* credentials = credentials_of(image_, thread))
+      rebuild_credentials(*credentials, ours, list, put_on_seccomp);
+    else
+      put_on_seccomp();
+    jobs.push_back({&process_->threads()[i], &list, uses_tile_data(thread)});
+    cell += needs.bytes;
+  }
+  remote_->run(jobs);
+}
+
+void ProcessRebuild::raise_bare_signals() {
+  const sys::ResourceLimit no_room{0, image_.limits[RLIMIT_SIGPENDING].hard()};
+  constexpr std::size_t kMost = 64;
+  CallList& limiting = calls_->room(1, sizeof no_room);
+  limiting.call("limit the signal queue", SYS_prlimit64,
+                {0, RLIMIT_SIGPENDING, limiting.put_value(no_room), 0});
+  rebuild_bare_signals(image_.signals->pending_bare, false, image_.pid, image_.pid,
+                       calls_->room(kMost, kMost * sizeof(siginfo_t)));
+  calls_->run();
+  for (std::size_t i = 0; i < image_.threads.size(); ++i) {
+    const state::ThreadT& thread = *image_.threads[i];
+    if (thread.pending_bare == 0) continue;
+    CallStream calls{*remote_, process_->threads()[i],
+                     CallList{remote_->data_begin(), kLeaderBytes, kLeaderCalls}};
+    rebuild_bare_signals(thread.pending_bare, true, image_.pid, thread.tid,
+                         calls.room(kMost, kMost * sizeof(siginfo_t)));
+    calls.run();
+  }
 }
 
 void ProcessRebuild::rebuild_timeouts() {
@@ -402,20 +496,22 @@ void ProcessRebuild::rebuild_timeouts() {
 
 void ProcessRebuild::set_registers() {
   rebuild_timeouts();
-  rebuild_limits(image_, process_->pid());
   sys::XstateBuffer buffer;
-  const std::size_t xstate_bytes = sys::xstate(process_->pid(), buffer).size();
+  xstate_bytes_ = sys::xstate(process_->pid(), buffer).size();
   for (std::size_t i = 1; i < image_.threads.size(); ++i)
     rebuild_registers(*image_.threads[i], registers_[i], process_->threads()[i].tid(),
-                      xstate_bytes);
+                      xstate_bytes_);
+  if (!has_running_timers(image_)) leave();
+}
 
-  // The leader's last act is to unmap the code it runs.
+/// The leader's last act is to unmap the code it runs.
+void ProcessRebuild::leave() {
   Tracee& leader = process_->leader();
   single_syscall(leader, remote_->syscall_instruction(), SYS_close, {number(plan_->socket_slot())});
   single_syscall(leader, remote_->syscall_instruction(), SYS_munmap,
                  {work_.start, work_.end - work_.start});
   stop_before_user_code(leader);
-  rebuild_registers(*image_.threads[0], registers_[0], leader.tid(), xstate_bytes);
+  rebuild_registers(*image_.threads[0], registers_[0], leader.tid(), xstate_bytes_);
 }
 
 /// The init goes its own way: it ends when the process and all its orphans have.
@@ -448,12 +544,21 @@ void ProcessRebuild::begin_timeouts() {
 }
 
 ProcessRebuild::Running ProcessRebuild::let_run() {
+  // Timers begin with the process, however long it was kept waiting.
+  if (has_running_timers(image_)) {
+    start_timers(image_, *calls_);
+    calls_->run();
+    await_expired_timers(image_, thread_ids());
+    leave();
+  }
   begin_timeouts();
   Running running{.pid = process_->pid(), .pidfd = {}};
   if (init_) {
     running.init = init_->pid();
     running.init_pidfd = release_init();
   }
+  // Whoever is let go of finds it waiting, before any instruction of the program.
+  if (image_.stopped) sys::send_signal(process_->pidfd(), SIGSTOP);
   running.pidfd = process_->let_run();
   return running;
 }
@@ -465,6 +570,10 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options,
       refusals.add("file {}: {}", file->path, reason);
   check_descriptors(image, options, refusals);
   refuse_lacking_rights(image, refusals);
+  refuse_lacking_settings(image, refusals);
+  refuse_lacking_credentials(image, refusals);
+  refuse_lacking_seccomp(image, refusals);
+  refuse_lacking_clocks(image, refusals);
 }
 
 std::vector<pid_t> ids_in_use(const state::ProcessT& image) {

@@ -53,7 +53,8 @@ class ProcessRebuild {
   /// Every thread with its id, stopped, and everything that it sets for itself.
   void make_threads();
 
-  /// Takes out the last of what is ours and gives every thread its registers.
+  /// Takes out the last of what is ours and gives every thread its registers; where timers are to
+  /// begin with the process, let_run() does that for its first thread.
   void set_registers();
 
   struct Running {
@@ -74,8 +75,11 @@ class ProcessRebuild {
   std::vector<FillRange> plan_fill(bool lazy, std::vector<const state::Mapping*>& registered) const;
   std::pair<sys::Userfaultfd, int> make_userfaultfd(sys::Userfaultfd::Use use);
   std::vector<pid_t> thread_ids() const;
+  void set_up_threads();
+  void raise_bare_signals();
   void rebuild_timeouts();
   void begin_timeouts();
+  void leave();
 
   const state::ProcessT& image_;
   const PageStore& store_;
@@ -111,6 +115,7 @@ class ProcessRebuild {
   std::optional<sys::RemoteMemory> memory_;
   std::vector<sys::Registers> registers_;  // what each thread runs on with
   std::vector<std::size_t> sleep_again_;   // threads whose call reads its timeout anew
+  std::size_t xstate_bytes_ = 0;           // of this machine's XSAVE area
 };
 
 /// Reasons why a rebuild would fail, found without changing anything.

@@ -9,6 +9,7 @@ namespace icecore {
 namespace {
 
 constexpr int kSignals = 64;
+constexpr int kFirstRealTime = 32;  // the kernel's, not libc's SIGRTMIN
 constexpr std::size_t kMaskBytes = 8;
 
 /// As rt_sigaction(2) of x86-64 wants it; state::SignalAction has the same order.
@@ -19,6 +20,8 @@ struct KernelSigaction {
   std::uint64_t mask;
 };
 static_assert(sizeof(KernelSigaction) == 32 && sizeof(siginfo_t) == 128);
+
+constexpr sys::SignalMask only(int signal) { return sys::SignalMask{1} << (signal - 1); }
 
 }  // namespace
 
@@ -36,7 +39,10 @@ std::unique_ptr<state::SignalsT> SignalQuestions::answers(const CallList& list,
     const auto action = list.value<KernelSigaction>(actions_ + i * sizeof(KernelSigaction));
     signals->actions.emplace_back(action.handler, action.flags, action.restorer, action.mask);
   }
-  signals->pending = pack_siginfos(sys::pending_signals(capture.process.leader().tid(), true));
+  const QueuedSignals queued = queued_signals(capture.process.leader().tid(), true,
+                                              capture.statuses.front().number("ShdPnd", 16));
+  signals->pending = pack_siginfos(queued.infos);
+  signals->pending_bare = queued.bare;
   return signals;
 }
 
@@ -49,6 +55,28 @@ void rebuild_signal_actions(const state::SignalsT& signals, CallList& list) {
     list.call("set a signal action", SYS_rt_sigaction,
               {static_cast<std::uint64_t>(signal), list.put_value(wanted), 0, kMaskBytes});
   }
+}
+
+QueuedSignals queued_signals(pid_t tid, bool shared, sys::SignalMask mask) {
+  QueuedSignals queued;
+  queued.bare = mask & ~only(SIGSTOP);
+  queued.infos = sys::pending_signals(tid, shared);
+  std::erase_if(queued.infos, [](const siginfo_t& info) { return info.si_signo == SIGSTOP; });
+  for (const siginfo_t& info : queued.infos) queued.bare &= ~only(info.si_signo);
+  return queued;
+}
+
+bool was_stopped(const Capture& capture) {
+  if (capture.process.stopped()) return true;
+  if ((capture.statuses.front().number("ShdPnd", 16) & only(SIGSTOP)) != 0) return true;
+  const auto threads = capture.process.threads();
+  for (std::size_t i = 0; i < threads.size(); ++i) {
+    const auto& suspended = threads[i].suspended_signal();
+    if ((suspended && suspended->si_signo == SIGSTOP) ||
+        (capture.statuses[i].number("SigPnd", 16) & only(SIGSTOP)) != 0)
+      return true;
+  }
+  return false;
 }
 
 void rebuild_pending_signals(std::span<const std::uint8_t> siginfos, bool thread_directed,
@@ -68,6 +96,18 @@ void rebuild_pending_signals(std::span<const std::uint8_t> siginfos, bool thread
   }
 }
 
+void rebuild_bare_signals(sys::SignalMask bare, bool thread_directed, pid_t pid, pid_t tid,
+                          CallList& list) {
+  for (int signal = 1; signal <= kSignals; ++signal) {
+    if ((bare & only(signal)) == 0) continue;
+    siginfo_t info{};
+    info.si_signo = signal;
+    // What the kernel drops the siginfo of when there is no room, instead of the whole signal.
+    info.si_code = signal < kFirstRealTime ? SI_QUEUE : SI_USER;
+    rebuild_pending_signals(pack_siginfos({info}), thread_directed, pid, tid, list);
+  }
+}
+
 std::vector<std::uint8_t> pack_siginfos(const std::vector<siginfo_t>& infos) {
   std::vector<std::uint8_t> bytes(infos.size() * sizeof(siginfo_t));
   if (!infos.empty()) std::memcpy(bytes.data(), infos.data(), bytes.size());
@@ -79,8 +119,7 @@ sys::SignalMask signals_in(std::span<const std::uint8_t> siginfos) {
   for (; siginfos.size() >= sizeof(siginfo_t); siginfos = siginfos.subspan(sizeof(siginfo_t))) {
     siginfo_t info;
     std::memcpy(&info, siginfos.data(), sizeof info);
-    if (info.si_signo >= 1 && info.si_signo <= kSignals)
-      mask |= sys::SignalMask{1} << (info.si_signo - 1);
+    if (info.si_signo >= 1 && info.si_signo <= kSignals) mask |= only(info.si_signo);
   }
   return mask;
 }

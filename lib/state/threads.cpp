@@ -64,28 +64,28 @@ void abort_restartable_sequence(sys::Registers& registers, const sys::Rseq& rseq
     registers.rip = sequence.abort_ip;
 }
 
-std::vector<std::uint8_t> pending_of(const Tracee& thread) {
+void capture_pending(const Tracee& thread, const sys::Status& status, state::ThreadT& state) {
+  const QueuedSignals queued = queued_signals(thread.tid(), false, status.number("SigPnd", 16));
   std::vector<siginfo_t> pending;
-  if (thread.suspended_signal()) pending.push_back(*thread.suspended_signal());
-  const auto queued = sys::pending_signals(thread.tid(), false);
-  pending.insert(pending.end(), queued.begin(), queued.end());
-  return pack_siginfos(pending);
+  // SIGSTOP cannot be held back as others can: the process counts as stopped.
+  if (const auto& suspended = thread.suspended_signal();
+      suspended && suspended->si_signo != SIGSTOP)
+    pending.push_back(*suspended);
+  pending.insert(pending.end(), queued.infos.begin(), queued.infos.end());
+  state.pending = pack_siginfos(pending);
+  state.pending_bare = queued.bare;
 }
 
-void refuse_what_is_not_kept(Capture& capture, const Tracee& thread, unsigned policy) {
-  const pid_t tid = thread.tid();
-  Refusals& refusals = capture.refusals;
-  if (policy != SCHED_OTHER)
-    refusals.add("thread {}: scheduling policy {}: only the default policy can be kept", tid,
-                 policy);
-  if (sys::syscall_user_dispatch(tid).enabled)
-    refusals.add("thread {}: syscall user dispatch: cannot be kept", tid);
-  if (sys::uses_debug_registers(tid))
-    refusals.add("thread {}: hardware breakpoints are set: cannot be kept", tid);
+void refuse_segments(Capture& capture, const Tracee& thread) {
   // Segments of its own in the GDT or LDT; 0x33 and 0x2b are those of every 64-bit program.
   const sys::Registers& r = thread.registers();
   if (r.cs != 0x33 || r.ss != 0x2b)
-    refusals.add("thread {}: runs 32-bit code (cs {:#x}): cannot be kept", tid, r.cs);
+    capture.refusals.add("thread {}: runs 32-bit code (cs {:#x}): cannot be kept", thread.tid(),
+                         r.cs);
+  const auto is_own = [](std::uint64_t selector) { return selector > 3 && selector != 0x2b; };
+  if (is_own(r.ds) || is_own(r.es) || is_own(r.fs) || is_own(r.gs))
+    capture.refusals.add("thread {}: uses segments of its own (set_thread_area): cannot be kept",
+                         thread.tid());
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ ThreadQuestions::ThreadQuestions(CallList& list)
 
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
                                                const ThreadQuestions& questions,
-                                               const CallList& answers,
+                                               const CallList& answers, const sys::Status& status,
                                                const SleepObserver& sleeps) {
   const pid_t tid = thread.tid();
   auto state = std::make_unique<state::ThreadT>();
@@ -122,7 +122,7 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
   sys::XstateBuffer xstate;
   state->xstate = trimmed(sys::xstate(tid, xstate));
   state->signal_mask = thread.signal_mask();
-  state->pending = pending_of(thread);
+  capture_pending(thread, status, *state);
   if (const auto left = sleeps.time_left(thread)) state->timeout_left_ns = left->count();
 
   const auto stack = answers.value<AlternateStack>(questions.alternate_stack_);
@@ -137,10 +137,7 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
   state->robust_list = robust.head;
   state->robust_list_size = robust.size;
 
-  const sys::Scheduling scheduling = sys::scheduling(tid);
-  state->nice = scheduling.nice;
-  state->affinity = sys::affinity(tid);
-  refuse_what_is_not_kept(capture, thread, scheduling.policy);
+  refuse_segments(capture, thread);
   return state;
 }
 
@@ -159,8 +156,8 @@ std::size_t rebuild_thread_call_count(const state::ThreadT& thread) {
 }
 
 std::size_t rebuild_thread_bytes(const state::ThreadT& thread) {
-  // Context, calls, alternate stack and name, siginfos with their alignment.
-  return 256 + rebuild_thread_call_count(thread) * sizeof(RemoteCall) + 192 + thread.pending.size();
+  // Calls, alternate stack and name, siginfos with their alignment.
+  return rebuild_thread_call_count(thread) * sizeof(RemoteCall) + 192 + thread.pending.size();
 }
 
 void rebuild_thread_calls(const state::ThreadT& thread, pid_t pid, CallList& list) {
@@ -178,11 +175,6 @@ void rebuild_thread_calls(const state::ThreadT& thread, pid_t pid, CallList& lis
     list.call("register rseq", SYS_rseq,
               {thread.rseq_address, thread.rseq_size, 0, thread.rseq_signature});
   rebuild_pending_signals(thread.pending, true, pid, thread.tid, list);
-}
-
-void rebuild_thread_attributes(const state::ThreadT& thread, pid_t tid) {
-  if (sys::scheduling(tid).nice != thread.nice) sys::set_nice(tid, thread.nice);
-  if (sys::affinity(tid) != thread.affinity) sys::set_affinity(tid, thread.affinity);
 }
 
 sys::Registers registers_of(const state::ThreadT& thread) {

@@ -19,14 +19,14 @@ class ThreadQuestions {
   /// Room that a CallList for these questions needs.
   static constexpr std::size_t kCalls = 3;
   static constexpr std::size_t kNameBytes = 16;
-  static constexpr std::size_t kBytes = 640;
+  static constexpr std::size_t kBytes = kCalls * 64 + 128;
 
   explicit ThreadQuestions(CallList& list);
 
  private:
   friend std::unique_ptr<state::ThreadT> capture_thread(Capture&, const Tracee&,
                                                         const ThreadQuestions&, const CallList&,
-                                                        const SleepObserver&);
+                                                        const sys::Status&, const SleepObserver&);
   std::uint64_t alternate_stack_;
   std::uint64_t tid_address_;
   std::uint64_t name_;
@@ -34,7 +34,7 @@ class ThreadQuestions {
 
 std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& thread,
                                                const ThreadQuestions& questions,
-                                               const CallList& answers,
+                                               const CallList& answers, const sys::Status& status,
                                                const SleepObserver& sleeps);
 
 // ---- rebuilding, in this order ----------------------------------------------------------------
@@ -42,15 +42,12 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
 /// Adds the call with which the leader makes a thread, stopped before its first instruction.
 void rebuild_clone(const state::ThreadT& thread, CallList& list);
 
-/// Bytes of a CallList for rebuild_thread_calls().
+/// What rebuild_thread_calls() takes of a CallList.
 std::size_t rebuild_thread_bytes(const state::ThreadT& thread);
 std::size_t rebuild_thread_call_count(const state::ThreadT& thread);
 
 /// Adds the calls that a thread makes for itself once its memory is there.
 void rebuild_thread_calls(const state::ThreadT& thread, pid_t pid, CallList& list);
-
-/// What is set from outside, while the thread is stopped.
-void rebuild_thread_attributes(const state::ThreadT& thread, pid_t tid);
 
 /// Last of all: registers and signal mask.  `xstate_bytes`: the size of this machine's XSAVE area.
 void rebuild_registers(const state::ThreadT& thread, const sys::Registers& registers, pid_t tid,

@@ -5,6 +5,7 @@
 #include <linux/kcmp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -94,22 +95,102 @@ void set_affinity(pid_t tid, std::span<const std::uint64_t> mask) {
           "set CPU affinity of thread {}", tid);
 }
 
-Scheduling scheduling(pid_t tid) {
-  struct Attributes {
-    std::uint32_t size, policy;
-    std::uint64_t flags;
-    std::int32_t nice;
-    std::uint32_t priority;
-    std::uint64_t runtime, deadline, period;
-  } attributes{};
-  checked([&] { return ::syscall(SYS_sched_getattr, tid, &attributes, sizeof attributes, 0); },
-          "read scheduling of thread {}", tid);
-  return {attributes.policy, attributes.nice};
+namespace {
+
+/// struct sched_attr, which glibc does not have yet.
+struct SchedulingAttributes {
+  std::uint32_t size = sizeof(SchedulingAttributes);
+  std::uint32_t policy = 0;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t runtime = 0, deadline = 0, period = 0;
+  std::uint32_t utilization_min = 0, utilization_max = 0;
+};
+static_assert(sizeof(SchedulingAttributes) == 56);
+
+constexpr std::uint64_t kClampFlags = 0x60;  // SCHED_FLAG_UTIL_CLAMP
+constexpr std::uint32_t kNoClamp = 1024;
+
+long schedule(pid_t tid, const Scheduling& wanted) noexcept {
+  SchedulingAttributes attributes{.policy = wanted.policy,
+                                  .flags = wanted.flags,
+                                  .nice = wanted.nice,
+                                  .priority = wanted.priority,
+                                  .runtime = wanted.runtime_ns,
+                                  .deadline = wanted.deadline_ns,
+                                  .period = wanted.period_ns};
+  const bool clamped = wanted.utilization_min != 0 ||
+                       (wanted.utilization_max != 0 && wanted.utilization_max != kNoClamp);
+  if (clamped) {
+    attributes.flags |= kClampFlags;
+    attributes.utilization_min = wanted.utilization_min;
+    attributes.utilization_max = wanted.utilization_max;
+  }
+  return ::syscall(SYS_sched_setattr, tid, &attributes, 0);
 }
 
-void set_nice(pid_t tid, int nice) {
-  checked([&] { return ::setpriority(PRIO_PROCESS, static_cast<id_t>(tid), nice); },
-          "set nice value of thread {}", tid);
+constexpr int kIoPriorityOfThread = 1;  // IOPRIO_WHO_PROCESS
+
+}  // namespace
+
+Scheduling scheduling(pid_t tid) {
+  SchedulingAttributes attributes;
+  checked([&] { return ::syscall(SYS_sched_getattr, tid, &attributes, sizeof attributes, 0); },
+          "read scheduling of thread {}", tid);
+  return {.policy = attributes.policy,
+          .flags = attributes.flags,
+          .nice = attributes.nice,
+          .priority = attributes.priority,
+          .runtime_ns = attributes.runtime,
+          .deadline_ns = attributes.deadline,
+          .period_ns = attributes.period,
+          .utilization_min = attributes.utilization_min,
+          .utilization_max = attributes.utilization_max};
+}
+
+void set_scheduling(pid_t tid, const Scheduling& wanted) {
+  checked([&] { return schedule(tid, wanted); }, "set scheduling policy {} of thread {}",
+          wanted.policy, tid);
+}
+
+bool may_schedule(const Scheduling& wanted) noexcept {
+  SchedulingAttributes before;
+  if (::syscall(SYS_sched_getattr, 0, &before, sizeof before, 0) != 0) return false;
+  if (schedule(0, wanted) != 0) return false;
+  ::syscall(SYS_sched_setattr, 0, &before, 0);
+  return true;
+}
+
+int io_priority(pid_t tid) {
+  return static_cast<int>(
+      checked([&] { return ::syscall(SYS_ioprio_get, kIoPriorityOfThread, tid); },
+              "read I/O priority of thread {}", tid));
+}
+
+void set_io_priority(pid_t tid, int priority) {
+  checked([&] { return ::syscall(SYS_ioprio_set, kIoPriorityOfThread, tid, priority); },
+          "set I/O priority of thread {}", tid);
+}
+
+bool has_core_cookie(pid_t tid) noexcept {
+  constexpr int kSchedCore = 62;  // PR_SCHED_CORE, its command "get", of one thread
+  std::uint64_t cookie = 0;
+  return ::prctl(kSchedCore, 0, tid, 0, &cookie) == 0 && cookie != 0;
+}
+
+long speculation_control(std::uint64_t kind) noexcept {
+  return ::prctl(PR_GET_SPECULATION_CTRL, kind, 0, 0, 0);
+}
+
+bool can_deny_cpuid() noexcept {
+  constexpr long kSetCpuid = 0x1012;  // ARCH_SET_CPUID
+  return ::syscall(SYS_arch_prctl, kSetCpuid, 1) == 0;
+}
+
+std::uint32_t secure_bits() {
+  return static_cast<std::uint32_t>(
+      checked([] { return ::prctl(PR_GET_SECUREBITS, 0, 0, 0, 0); }, "read our secure bits"));
 }
 
 bool try_set_nice(int nice) noexcept { return ::setpriority(PRIO_PROCESS, 0, nice) == 0; }

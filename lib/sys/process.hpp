@@ -10,6 +10,9 @@
 //  * setns(CLONE_NEWPID) and clone's parent are of the calling *thread*: children made afterwards
 //    by that thread live in the namespace and are still our children.
 //  * setns(CLONE_NEWNS) wants a thread that shares its fs (cwd, umask) with no other.
+//  * sched_setattr wants the utilization clamps only with their flags set; without
+//  CONFIG_UCLAMP_TASK
+//    sched_getattr gives 0 for both.  SCHED_DEADLINE wants a thread that may run on every CPU.
 //  * kcmp orders open file descriptions by an obfuscated address: 0 equal, 1 less, 2 greater.
 
 #include <signal.h>
@@ -62,12 +65,38 @@ void set_resource_limit(pid_t pid, int resource, const ResourceLimit& limit);
 std::vector<std::uint64_t> affinity(pid_t tid);
 void set_affinity(pid_t tid, std::span<const std::uint64_t> mask);
 
+/// sched_setattr(2).
 struct Scheduling {
-  unsigned policy = 0;
-  int nice = 0;
+  std::uint32_t policy = 0;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t runtime_ns = 0, deadline_ns = 0, period_ns = 0;
+  std::uint32_t utilization_min = 0, utilization_max = 0;
+
+  bool operator==(const Scheduling&) const = default;
 };
 Scheduling scheduling(pid_t tid);
-void set_nice(pid_t tid, int nice);
+void set_scheduling(pid_t tid, const Scheduling& scheduling);
+
+/// Whether the calling thread could be given such a policy.  It is as before afterwards.
+bool may_schedule(const Scheduling& scheduling) noexcept;
+
+/// ioprio_get(2) of one thread.
+int io_priority(pid_t tid);
+void set_io_priority(pid_t tid, int priority);
+
+/// True when the thread shares its CPU with none but those that have its cookie (PR_SCHED_CORE).
+bool has_core_cookie(pid_t tid) noexcept;
+
+/// PR_GET_SPECULATION_CTRL of the calling thread; -1 where the machine has no such control.
+long speculation_control(std::uint64_t kind) noexcept;
+
+/// Whether this machine can deny a thread the CPUID instruction.
+bool can_deny_cpuid() noexcept;
+
+/// PR_GET_SECUREBITS of the calling thread.
+std::uint32_t secure_bits();
 
 /// For ourselves, as far as we may.
 bool try_set_nice(int nice) noexcept;

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,6 +82,11 @@ std::string read_file(const std::string& path) {
   throw_errno(ENOENT, fmt::format("read {}", path));
 }
 
+std::string readable_text(const std::string& path) {
+  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  return file ? read_all(file).value_or("") : "";
+}
+
 std::string read_until(const std::string& path, std::string_view line_start) {
   constexpr std::size_t kPiece = 1024;
   const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
@@ -118,6 +124,32 @@ std::vector<int> list_descriptors(pid_t pid) {
   auto numbers = list_numbers(fmt::format("/proc/{}/fd", pid));
   std::ranges::sort(numbers);
   return numbers;
+}
+
+std::vector<ListedTimer> list_timers(pid_t pid) {
+  std::vector<ListedTimer> timers;
+  const auto text = try_read_file(fmt::format("/proc/{}/timers", pid)).value_or("");
+  const auto words = split(text);
+  for (std::size_t i = 0; i + 1 < words.size(); i += 2) {
+    const std::string_view name = words[i], value = words[i + 1];
+    if (name == "ID:") timers.push_back({.id = parse<int>(value)});
+    if (timers.empty()) continue;
+    ListedTimer& timer = timers.back();
+    const std::size_t slash = std::min(value.find('/'), value.size() - 1);
+    if (name == "signal:") {
+      timer.signal = parse<int>(value);
+      timer.value = parse<std::uint64_t>(value.substr(slash + 1), 16);
+    } else if (name == "notify:") {
+      timer.notify = value.starts_with("none")     ? SIGEV_NONE
+                     : value.starts_with("thread") ? SIGEV_THREAD
+                                                   : SIGEV_SIGNAL;
+      if (value.substr(slash).starts_with("/tid.")) timer.notify |= SIGEV_THREAD_ID;
+      timer.target = parse<pid_t>(value.substr(std::min(slash + 5, value.size())));
+    } else if (name == "ClockID:") {
+      timer.clock = parse<int>(value);
+    }
+  }
+  return timers;
 }
 
 std::vector<pid_t> list_children(pid_t pid) {

@@ -6,6 +6,9 @@
 // Kernel facts relied on here:
 //  * A process that ends while one of its files is read gives ESRCH at the read, or an empty file.
 //  * /proc/TID/… exists for every thread, although readdir of /proc lists leaders only.
+//  * /proc/PID/timers (CONFIG_CHECKPOINT_RESTORE) names the target of a timer as the reader sees
+//  it,
+//    and a clock as the process gave it: CLOCK_THREAD_CPUTIME_ID is -2, whosever it is.
 //  * Kernel threads carry PF_KTHREAD in the flags of stat.
 //  * /proc/TID/sched (CONFIG_SCHED_DEBUG) shows when the thread last ran; that moves when it is
 //  woken,
@@ -33,6 +36,9 @@ std::string read_file(const std::string& path);
 /// The same; nothing when the file or its process does not exist.
 std::optional<std::string> try_read_file(const std::string& path);
 
+/// The same; empty when it cannot be read, whatever the reason.
+std::string readable_text(const std::string& path);
+
 /// The file as far as the end of the first line that begins with `line_start` ("\nflags"), and
 /// little more: the kernel writes such files as they are read.
 std::string read_until(const std::string& path, std::string_view line_start);
@@ -46,6 +52,17 @@ std::vector<pid_t> list_threads(pid_t pid);
 
 /// Numbers of the open descriptors of a process, ascending.
 std::vector<int> list_descriptors(pid_t pid);
+
+/// A line of /proc/PID/timers: what timer_create(2) was given.
+struct ListedTimer {
+  int id = 0;
+  int signal = 0;
+  std::uint64_t value = 0;
+  int notify = 0;    ///< SIGEV_*
+  pid_t target = 0;  ///< process or thread, as we see it
+  int clock = 0;     ///< as the process itself named it
+};
+std::vector<ListedTimer> list_timers(pid_t pid);
 
 /// Children of every thread, zombies included.
 std::vector<pid_t> list_children(pid_t pid);

@@ -19,6 +19,11 @@ namespace icecore::sys {
 namespace {
 
 constexpr int kGetUserDispatch = 0x4211;  // newer than Debian 12's headers
+constexpr int kSeccompGetMetadata = 0x420d;
+
+long options_for(bool kill_with_us) {
+  return PTRACE_O_TRACESYSGOOD | (kill_with_us ? PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC : 0);
+}
 
 long request(int what, pid_t tid, std::uint64_t address, void* data) noexcept {
   return ::syscall(SYS_ptrace, what, tid, address, data);
@@ -60,8 +65,7 @@ Value read_regset(pid_t tid, unsigned note, const char* what) {
 }  // namespace
 
 bool seize(pid_t tid, bool kill_with_us) {
-  const long options =
-      PTRACE_O_TRACESYSGOOD | (kill_with_us ? PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC : 0);
+  const long options = options_for(kill_with_us);
   if (request(PTRACE_SEIZE, tid, 0, reinterpret_cast<void*>(options)) == 0) return true;
   const int err = errno;
   if (err == ESRCH || (err == EPERM && is_zombie(tid))) return false;
@@ -230,6 +234,40 @@ bool uses_debug_registers(pid_t tid) {
       [&] { return request(PTRACE_PEEKUSR, tid, offsetof(::user, u_debugreg) + 7 * 8, &control); },
       "read debug registers of thread {}", tid);
   return (control & 0xff) != 0;
+}
+
+bool uses_io_ports(pid_t tid) {
+  constexpr unsigned kIoPorts = 0x201;  // NT_386_IOPERM
+  std::array<std::uint8_t, 8192> bitmap;
+  ::iovec part{bitmap.data(), bitmap.size()};
+  return request(PTRACE_GETREGSET, tid, kIoPorts, &part) == 0 && part.iov_len != 0;
+}
+
+bool suspend_seccomp(pid_t tid, bool kill_with_us) {
+  const long options = options_for(kill_with_us) | PTRACE_O_SUSPEND_SECCOMP;
+  if (request(PTRACE_SETOPTIONS, tid, 0, reinterpret_cast<void*>(options)) == 0) return true;
+  if (errno == EPERM || errno == EINVAL) return false;
+  throw_errno(errno, fmt::format("suspend seccomp of thread {}", tid));
+}
+
+std::optional<SeccompFilter> seccomp_filter(pid_t tid, unsigned index) {
+  constexpr std::size_t kInstructionBytes = 8;
+  const long count = request(PTRACE_SECCOMP_GET_FILTER, tid, index, nullptr);
+  if (count < 0 && errno == ENOENT) return std::nullopt;
+  if (count < 0) throw_errno(errno, fmt::format("read seccomp filter {} of thread {}", index, tid));
+  SeccompFilter filter;
+  filter.instructions.resize(static_cast<std::size_t>(count) * kInstructionBytes);
+  checked(
+      [&] { return request(PTRACE_SECCOMP_GET_FILTER, tid, index, filter.instructions.data()); },
+      "read seccomp filter {} of thread {}", index, tid);
+  struct Metadata {
+    std::uint64_t filter, flags;
+  } metadata{index, 0};
+  checked([&] { return request(kSeccompGetMetadata, tid, sizeof metadata, &metadata); },
+          "read seccomp flags of thread {}", tid);
+  constexpr std::uint64_t kLog = 2;  // SECCOMP_FILTER_FLAG_LOG
+  filter.log = (metadata.flags & kLog) != 0;
+  return filter;
 }
 
 }  // namespace icecore::sys

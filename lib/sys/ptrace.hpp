@@ -28,6 +28,14 @@
 //  * PTRACE_GETSIGMASK gives the mask that will be in force after a sigsuspend-like call, not the
 //    temporary one; PTRACE_SETSIGMASK ends the temporary one.
 //  * PTRACE_SETREGSET of NT_X86_XSTATE wants exactly the size that GETREGSET gives.
+//  * PTRACE_O_SUSPEND_SECCOMP and PTRACE_SECCOMP_GET_FILTER want CAP_SYS_ADMIN, and a tracer
+//  without
+//    seccomp of its own.  The suspension ends with the attachment, and children made with
+//    CLONE_PTRACE have it too.  GET_FILTER counts from the oldest filter (0).
+//  * A process that was stopped (SIGSTOP) reports the stop signal with its PTRACE_EVENT_STOP.  It
+//  may
+//    be resumed by its tracer all the same, and is stopped again when the tracer lets go, unless
+//    SIGCONT came.
 //  * A signal sent to a traced thread is reported even when it is ignored, unless it is blocked.
 
 #include <signal.h>
@@ -136,5 +144,20 @@ RobustList robust_list(pid_t tid);
 
 /// Debug registers in use?
 bool uses_debug_registers(pid_t tid);
+
+/// ioperm(2): may it use I/O ports?  (iopl(2) shows nowhere.)
+bool uses_io_ports(pid_t tid);
+
+/// From now on and for as long as we trace it, the thread, and those it makes, are not held to
+/// their seccomp filters.  False when we may not do that.
+bool suspend_seccomp(pid_t tid, bool kill_with_us);
+
+struct SeccompFilter {
+  std::vector<std::uint8_t> instructions;  ///< struct sock_filter, 8 bytes each
+  bool log = false;
+};
+/// Filter `index` in the order in which they were installed; nothing when there are fewer.
+/// Throws with errno EACCES when we ourselves live under seccomp.
+std::optional<SeccompFilter> seccomp_filter(pid_t tid, unsigned index);
 
 }  // namespace icecore::sys

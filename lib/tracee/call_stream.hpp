@@ -32,6 +32,14 @@ class CallStream {
     list_.clear();
   }
 
+  /// Runs what has been added, and shows it to `read` with the results.
+  template <class Read>
+  void run_and_read(Read read) {
+    remote_.run(thread_, list_);
+    read(list_);
+    list_.clear();
+  }
+
   /// Runs what has been added and gives the result of the call at `index`.
   std::int64_t run_for(std::size_t index) {
     remote_.run(thread_, list_);

@@ -83,20 +83,9 @@ bool FrozenProcess::stop_new_threads(const std::stop_token& stop) {
       continue;
     }
     threads_.emplace_back(tid, report);
-    if (report.kind == sys::Stop::Kind::trap && report.signal != SIGTRAP)
-      throw Error{
-          Errc::unsupported,
-          "the process cannot be snapshotted",
-          {fmt::format("process {}: stopped by signal {}: continue it first (kill -CONT {})", pid_,
-                       report.signal, pid_)}};
+    if (report.kind == sys::Stop::Kind::trap && report.signal != SIGTRAP) stopped_ = true;
   }
   return !seized.empty();
-}
-
-std::vector<pid_t> FrozenProcess::thread_ids() const {
-  std::vector<pid_t> ids;
-  for (const Tracee& thread : threads_) ids.push_back(thread.tid());
-  return ids;
 }
 
 void FrozenProcess::kill() {

@@ -29,8 +29,11 @@ class FrozenProcess {
   /// Never empty; the leader first.
   std::span<Tracee> threads() noexcept { return threads_; }
   std::span<const Tracee> threads() const noexcept { return threads_; }
-  std::vector<pid_t> thread_ids() const;
   Tracee& leader() noexcept { return threads_.front(); }
+
+  /// True when SIGSTOP, or a signal like it, had stopped the process before we did.  It is stopped
+  /// again when it is thawed.
+  bool stopped() const noexcept { return stopped_; }
 
   /// The process runs on.
   void thaw() noexcept {
@@ -47,6 +50,7 @@ class FrozenProcess {
 
   pid_t pid_;
   std::vector<Tracee> threads_;
+  bool stopped_ = false;
 };
 
 }  // namespace icecore

@@ -15,6 +15,7 @@ namespace icecore {
 namespace {
 
 constexpr std::size_t kPage = 4096;
+static_assert(kListBytes == kContextBytes);
 
 }  // namespace
 

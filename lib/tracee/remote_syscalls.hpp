@@ -28,6 +28,9 @@ struct RemoteCall {
 };
 static_assert(sizeof(RemoteCall) == 64);
 
+/// What a CallList takes in the tracee besides its calls and data.
+constexpr std::size_t kListBytes = 256;
+
 /// System calls that one thread of a tracee makes in one go, with the memory they work on.
 ///
 /// Filled here, run by RemoteSyscalls, read afterwards.

@@ -146,11 +146,22 @@ std::vector<std::string> stat_fields(const fs::path& stat) {
   return fields;
 }
 
+/// By id, for their order means nothing.
+void view_timers(const fs::path& process, ProcView& view) {
+  std::ifstream lines{process / "timers"};
+  std::string timer;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("ID:")) timer = "timer " + line.substr(4);
+    view[timer] += line + "; ";
+  }
+}
+
 void view_process(const fs::path& process, ProcView& view) {
   for (const char* file : {"cmdline", "environ", "comm", "limits", "personality", "oom_score_adj",
                            "coredump_filter", "timerslack_ns"})
     view[file] = contents(process / file);
   for (const char* name : {"exe", "cwd", "root"}) view[name] = link(process / name);
+  view_timers(process, view);
 
   auto status = fields_of(process / "status");
   for (const char* field :
@@ -187,6 +198,10 @@ void view_thread(const fs::path& task, ProcView& view) {
   for (const int number : numbers_in(task / "fd"))
     view[thread + "descriptors"] += std::to_string(number) + " ";
   const auto stat = stat_fields(task / "stat");
+  for (const char* field :
+       {"Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs",
+        "Seccomp", "Seccomp_filters", "Speculation_Store_Bypass", "SpeculationIndirectBranch"})
+    view[thread + field] = status[field];
   view[thread + "nice"] = stat[19];
   view[thread + "policy"] = stat[41];
 }

@@ -15,7 +15,6 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -50,18 +49,6 @@ static void listen_on_port() {
   must(::listen(socket, 1), "listen");
 }
 
-static void create_posix_timer() {
-  timer_t timer;
-  sigevent event{};
-  event.sigev_notify = SIGEV_NONE;
-  must(::timer_create(CLOCK_MONOTONIC, &event, &timer), "timer_create");
-}
-
-static void arm_itimer() {
-  const itimerval hour = {{0, 0}, {3600, 0}};
-  must(::setitimer(ITIMER_REAL, &hour, nullptr), "setitimer");
-}
-
 static void set_up_io_uring() {
   std::uint32_t parameters[30] = {};
   must(::syscall(SYS_io_uring_setup, 4, parameters), "io_uring_setup");
@@ -90,11 +77,56 @@ static void hide_mount() {
   must(::umount2(mount.c_str(), MNT_DETACH), "umount");
 }
 
-static void filter_system_calls() {
-  sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-  const sock_fprog program = {1, &allow};
+/// A filter that asks whoever holds `listener`; nobody does.
+static void ask_a_supervisor() {
+  sock_filter ask = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  sock_filter never[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+                         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 9999, 0, 1),
+                         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF), ask};
+  const sock_fprog program = {4, never};
   must(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
   must(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program), "seccomp");
+}
+
+/// A thread that waits for its child to exec, which it does not.
+static void wait_in_vfork() {
+  static std::atomic<bool> forked = false;
+  std::thread{[] {
+    if (::vfork() == 0) {
+      forked = true;
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (;;) ::pause();
+    }
+  }}.detach();
+  await([] { return forked.load(); }, "the child never started");
+}
+
+static void create_ambiguous_timer() {
+  static std::atomic<bool> ready = false;
+  std::thread{[] {
+    timer_t timer;
+    sigevent event{};
+    event.sigev_notify = SIGEV_NONE;
+    must(::timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer), "timer_create");
+    ready = true;
+    ::pause();
+  }}.detach();
+  await([] { return ready.load(); }, "the thread never started");
+}
+
+static void make_thread_keyring() {
+  constexpr int kGetId = 0, kOfThread = -1;
+  must(::syscall(SYS_keyctl, kGetId, kOfThread, 1), "keyctl");
+}
+
+static void make_segment() {
+  const struct { unsigned entry, base, limit, flags; } segment = {0, 0x1000, 0xfff, 0x51};
+  must(::syscall(SYS_modify_ldt, 1, &segment, sizeof segment), "modify_ldt");
+}
+
+static void dispatch_system_calls() {
+  static char selector = 0;  // allow
+  must(::prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector), "dispatch");
 }
 
 static void attach_sysv_memory() {
@@ -175,20 +207,6 @@ static void share_descriptors_no_more() {
   await([] { return ready.load(); }, "the thread never started");
 }
 
-static void become_nobody() {
-  must(::syscall(SYS_setresgid, 65534, 65534, 65534), "setresgid");
-  must(::syscall(SYS_setresuid, 65534, 65534, 65534), "setresuid");
-}
-
-static void deny_tsc() {
-  must(::prctl(PR_SET_TSC, PR_TSC_SIGSEGV), "PR_SET_TSC");
-  check = [] {
-    int allowed = 0;
-    must(::prctl(PR_GET_TSC, &allowed), "PR_GET_TSC");
-    require(allowed == PR_TSC_SIGSEGV, "rdtsc is allowed");
-  };
-}
-
 static void leave_namespace(int what) { must(::unshare(what), "unshare"); }
 
 static const std::map<std::string, std::function<void()>> kKinds = {
@@ -201,12 +219,16 @@ static const std::map<std::string, std::function<void()>> kKinds = {
      }},
     {"listening_socket", listen_on_port},
     {"lost_epoll_watch", lose_epoll_watch},
-    {"posix_timer", create_posix_timer},
-    {"itimer", arm_itimer},
+    {"ambiguous_timer", create_ambiguous_timer},
+    {"vfork", wait_in_vfork},
+    {"thread_keyring", make_thread_keyring},
+    {"own_segments", make_segment},
+    {"user_dispatch", dispatch_system_calls},
+    {"time_of_children", [] { leave_namespace(CLONE_NEWTIME); }},
     {"io_uring", set_up_io_uring},
     {"lost_name", lose_name},
     {"hidden_mount", hide_mount},
-    {"seccomp", filter_system_calls},
+    {"supervised", ask_a_supervisor},
     {"inotify", [] { must(::inotify_init(), "inotify_init"); }},
     {"sysv_shm", attach_sysv_memory},
     {"fifo", open_fifo},
@@ -226,18 +248,11 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"signal_driven_io",
      [] { must(::fcntl(open_in_folder("owned"), F_SETOWN, ::getpid()), "own"); }},
     {"unshared_descriptors", share_descriptors_no_more},
-    {"other_user", become_nobody},
     {"mount_namespace", [] { leave_namespace(CLONE_NEWNS); }},
     {"user_namespace", [] { leave_namespace(CLONE_NEWUSER); }},
     {"ipc_namespace", [] { leave_namespace(CLONE_NEWIPC); }},
     {"changed_root", [] { must(::chroot(folder.c_str()), "chroot"); }},
-    {"real_time_policy",
-     [] {
-       const sched_param one = {.sched_priority = 1};
-       must(::sched_setscheduler(0, SCHED_FIFO, &one), "sched_setscheduler");
-     }},
     {"parent_death_signal", [] { must(::prctl(PR_SET_PDEATHSIG, SIGUSR1), "PR_SET_PDEATHSIG"); }},
-    {"tsc_denied", deny_tsc},
 };
 
 int main(int, char** arguments) {

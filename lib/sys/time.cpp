@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/time.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sstream>
+#include <string>
+
+#include "sys/call.hpp"
+#include "sys/files.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore::sys {
+namespace {
+
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+struct Offsets {
+  std::int64_t monotonic_ns = 0;
+  std::int64_t boottime_ns = 0;
+};
+
+/// Of the namespace we live in.
+Offsets own_offsets() {
+  Offsets offsets;
+  std::istringstream lines{try_read_file("/proc/self/timens_offsets").value_or("")};
+  std::string clock;
+  for (std::int64_t seconds = 0, ns = 0; lines >> clock >> seconds >> ns;)
+    (clock == "monotonic" ? offsets.monotonic_ns : offsets.boottime_ns) = seconds * kSecond + ns;
+  return offsets;
+}
+
+std::string line(const char* clock, std::int64_t ns) {
+  std::int64_t seconds = ns / kSecond, rest = ns % kSecond;
+  if (rest < 0) --seconds, rest += kSecond;
+  return fmt::format("{} {} {}\n", clock, seconds, rest);
+}
+
+}  // namespace
+
+std::int64_t clock_ns(int clock) {
+  ::timespec time{};
+  checked([&] { return ::clock_gettime(clock, &time); }, "read clock {}", clock);
+  return time.tv_sec * kSecond + time.tv_nsec;
+}
+
+bool can_choose_timer_ids() noexcept {
+  constexpr int kRestoreIds = 77, kAsk = 2;
+  return ::prctl(kRestoreIds, kAsk, 0, 0, 0) >= 0;
+}
+
+void set_clocks_of_children_forward(std::int64_t monotonic_ns, std::int64_t boottime_ns) {
+  const Offsets own = own_offsets();
+  checked([] { return ::unshare(CLONE_NEWTIME); },
+          "make a time namespace, in which the clocks of the process do not go back");
+  const std::string path = fmt::format("/proc/{}/timens_offsets", ::gettid());
+  const std::string text = line("monotonic", own.monotonic_ns + monotonic_ns) +
+                           line("boottime", own.boottime_ns + boottime_ns);
+  const Fd file{
+      checked([&] { return ::open(path.c_str(), O_WRONLY | O_CLOEXEC); }, "open {}", path)};
+  checked([&] { return ::write(file.get(), text.data(), text.size()); }, "write {}", path);
+}
+
+}  // namespace icecore::sys
