@@ -14,6 +14,7 @@
 
 #include "support/restored.hpp"
 #include "support/run.hpp"
+#include "support/skip.hpp"
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -233,6 +234,40 @@ TEST_CASE("the same state gives the same bytes") {
   }
   CHECK((read_all(folder / "first") == read_all(folder / "second")));
   CHECK(target.running());
+}
+
+TEST_CASE("a restore gives no capability that its caller has not") {
+  if (::geteuid() != 0 || !in_path("setpriv")) return skip("needs root and setpriv");
+  const Fixture fixture;
+  const Arguments with_less = {"setpriv", "--bounding-set=-net_raw", "--inh-caps=-all",
+                               ICECORE_TOOL};
+  Arguments command = with_less;
+  for (const std::string& word : {std::string{"restore"}, fixture.image().string()})
+    command.push_back(word);
+  const Outcome outcome = run(command);
+  INFO(outcome.err);
+  CHECK(outcome.status == 125);
+  CHECK_THAT(outcome.err, Catch::Contains("CAP_NET_RAW") && Catch::Contains("capabilities"));
+  CHECK_THAT(outcome.err, !Catch::Contains("CAP_KILL"));
+  RestoredByTool restored{fixture.image()};  // with all that it takes
+  CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("check tells of clocks that have to be set forward") {
+  for (const bool ahead : {false, true}) {
+    TemporaryFolder folder;
+    try {
+      Target target{"clocks", ahead ? Arguments{"ahead"} : Arguments{}};
+      icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+    } catch (const NotHere& reason) {
+      return skip(reason.what());
+    }
+    const Outcome outcome = icecore({"check", folder / "image", "--pids", "namespace"});
+    INFO(outcome.out);
+    CHECK(outcome.status == 0);
+    CHECK((outcome.out.find("time namespace") != std::string::npos) == ahead);
+    CHECK((outcome.out.find("forward by 86") != std::string::npos) == ahead);
+  }
 }
 
 }  // namespace

@@ -129,6 +129,33 @@ inline std::unique_ptr<state::DescriptorsT> sample_descriptors() {
   return table;
 }
 
+inline std::unique_ptr<state::TimeT> sample_time() {
+  auto time = std::make_unique<state::TimeT>();
+  time->monotonic_ns = 5'000'000'000;
+  time->boottime_ns = 6'000'000'000;
+  time->interval_timers = {{1'000'000, 0}, {0, 0}, {2'000'000, 1'000'000}};
+  constexpr int kThreadId = 4;  // SIGEV_THREAD_ID
+  time->timers = {{7, 8, 9, 1, 1, 34, 0, 0, false}, {7, 0, 9, 4, 7, 35, kThreadId, 4712, true}};
+  return time;
+}
+
+inline std::unique_ptr<state::CredentialsT> sample_credentials() {
+  auto credentials = std::make_unique<state::CredentialsT>();
+  credentials->users = {1000, 1000, 1000, 1000};
+  credentials->groups = {100, 100, 100, 100};
+  credentials->other_groups = {4, 24};
+  credentials->permitted = credentials->inheritable = credentials->ambient = 1024;
+  return credentials;
+}
+
+inline std::unique_ptr<state::SeccompT> sample_seccomp() {
+  auto seccomp = std::make_unique<state::SeccompT>();
+  auto filter = std::make_unique<state::SeccompFilterT>();
+  filter->instructions = {6, 0, 0, 0, 0, 0, 0xff, 0x7f};  // allow
+  seccomp->filters.push_back(std::move(filter));
+  return seccomp;
+}
+
 inline state::ManifestT sample_manifest() {
   state::ManifestT manifest;
   manifest.platform = std::make_unique<state::PlatformT>();
@@ -157,6 +184,10 @@ inline state::ManifestT sample_manifest() {
   process.signals = std::make_unique<state::SignalsT>();
   process.signals->actions.resize(64);
   process.descriptors = sample_descriptors();
+  process.time = sample_time();
+  process.credentials.push_back(sample_credentials());
+  process.seccomp.push_back(sample_seccomp());
+  process.threads[1]->credentials = process.threads[1]->seccomp = 0;
   return manifest;
 }
 

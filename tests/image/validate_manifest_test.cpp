@@ -213,6 +213,63 @@ TEST_CASE("hostile kept files are refused", "[image][damage]") {
   CHECK_THAT(failure->what(), Catch::Matchers::Contains(test.why));
 }
 
+TEST_CASE("a manifest with credentials that no process has is refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"absent credentials", [](ManifestT& m) { m.process->credentials[0] = nullptr; }},
+      {"of 3 users", [](ManifestT& m) { m.process->credentials[0]->users.pop_back(); }},
+      {"4 users and 0 groups", [](ManifestT& m) { m.process->credentials[0]->groups.clear(); }},
+      {"credentials of 4",
+       [](ManifestT& m) { m.process->credentials[0]->other_groups.resize(65537); }},
+      {"capabilities that no",
+       [](ManifestT& m) { m.process->credentials[0]->effective = 1 << 21; }},
+      {"capabilities that no", [](ManifestT& m) { m.process->credentials[0]->ambient = 3; }},
+      {"thread of credentials 1", [](ManifestT& m) { m.process->threads[0]->credentials = 1; }},
+      {"thread of credentials -2", [](ManifestT& m) { m.process->threads[0]->credentials = -2; }},
+      {"label", [](ManifestT& m) { m.process->security_label = std::string("a\0b", 3); }},
+  })));
+}
+
+TEST_CASE("a manifest with impossible seccomp is refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"absent seccomp", [](ManifestT& m) { m.process->seccomp[0] = nullptr; }},
+      {"with 1 filters", [](ManifestT& m) { m.process->seccomp[0]->strict = true; }},
+      {"with 0 filters", [](ManifestT& m) { m.process->seccomp[0]->filters.clear(); }},
+      {"absent seccomp filter", [](ManifestT& m) { m.process->seccomp[0]->filters[0] = nullptr; }},
+      {"of 9 bytes",
+       [](ManifestT& m) { m.process->seccomp[0]->filters[0]->instructions.resize(9); }},
+      {"of 0 bytes", [](ManifestT& m) { m.process->seccomp[0]->filters[0]->instructions.clear(); }},
+      {"of 32776 bytes",
+       [](ManifestT& m) { m.process->seccomp[0]->filters[0]->instructions.resize(32776); }},
+      {"thread of seccomp 1", [](ManifestT& m) { m.process->threads[0]->seccomp = 1; }},
+      {"words of memory nodes",
+       [](ManifestT& m) { m.process->threads[0]->memory_nodes.resize(17); }},
+  })));
+}
+
+TEST_CASE("a manifest with impossible timers is refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"clocks at -1", [](ManifestT& m) { m.process->time->monotonic_ns = -1; }},
+      {"clocks at", [](ManifestT& m) { m.process->time->boottime_ns = INT64_MAX; }},
+      {"2 interval timers", [](ManifestT& m) { m.process->time->interval_timers.pop_back(); }},
+      {"runs too long",
+       [](ManifestT& m) {
+         m.process->time->interval_timers[0] = {UINT64_MAX, 0};
+       }},
+      {"runs too long",
+       [](ManifestT& m) {
+         m.process->time->timers[0] = {UINT64_MAX, 0, 0, 1, 1, 34, 0, 0, false};
+       }},
+      {"out of order",
+       [](ManifestT& m) { m.process->time->timers[0] = {1, 0, 0, 4, 1, 34, 0, 0, false}; }},
+      {"out of order",
+       [](ManifestT& m) { m.process->time->timers[0] = {1, 0, 0, -1, 1, 34, 0, 0, false}; }},
+      {"notifies by 8",
+       [](ManifestT& m) { m.process->time->timers[0] = {1, 0, 0, 1, 1, 34, 8, 0, false}; }},
+      {"signals thread 99",
+       [](ManifestT& m) { m.process->time->timers[0] = {1, 0, 0, 1, 1, 34, 4, 99, false}; }},
+  })));
+}
+
 TEST_CASE("stored pages of files lie in files that are kept", "[image][damage]") {
   ManifestT manifest = sample_manifest();
   add_kept_files(manifest);
