@@ -231,11 +231,11 @@ void rebuild_last_attributes(const state::ProcessT& process, CallStream& calls) 
                {kSetMdwe, process.deny_write_execute, 0, 0, 0});
 }
 
-void refuse_lacking_rights(const state::ProcessT& process, Refusals& refusals) {
+void refuse_lacking_rights(const state::ProcessT& process, const sys::Status& own,
+                           Refusals& refusals) {
   constexpr std::uint64_t kSysResource = std::uint64_t{1} << 24;
   const pid_t self = sys::current_process();
-  const auto status = sys::Status::read(self);
-  const std::uint64_t rights = status ? status->number("CapEff", 16) : 0;
+  const std::uint64_t rights = own.number("CapEff", 16);
   if ((rights & kSysResource) == 0) {
     for (int resource = 0; resource < sys::kResourceLimits; ++resource) {
       const std::uint64_t wanted = process.limits[static_cast<std::size_t>(resource)].hard();

@@ -49,6 +49,7 @@ void rebuild_limits(const state::ProcessT& process, CallStream& calls);
 void rebuild_last_attributes(const state::ProcessT& process, CallStream& calls);
 
 /// Reasons why our own rights do not suffice to give the process back what it had.
-void refuse_lacking_rights(const state::ProcessT& process, Refusals& refusals);
+void refuse_lacking_rights(const state::ProcessT& process, const sys::Status& own,
+                           Refusals& refusals);
 
 }  // namespace icecore

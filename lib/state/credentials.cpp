@@ -177,10 +177,8 @@ std::int32_t CredentialQuestions::answers(const CallList& list, Capture& capture
   return static_cast<std::int32_t>(index);
 }
 
-state::CredentialsT own_credentials() {
-  const auto status = sys::Status::read(sys::current_process());
-  if (!status) throw Error{Errc::io, "read /proc/self/status: /proc is needed"};
-  state::CredentialsT ours = credentials_in(*status);
+state::CredentialsT own_credentials(const sys::Status& own) {
+  state::CredentialsT ours = credentials_in(own);
   ours.secure_bits = sys::secure_bits();
   return ours;
 }
@@ -222,8 +220,9 @@ void give_up(const state::CredentialsT& wanted, const state::CredentialsT& ours,
     set_capabilities(list, wanted.effective, wanted.permitted, wanted.inheritable);
 }
 
-void refuse_lacking_credentials(const state::ProcessT& process, Refusals& refusals) {
-  const state::CredentialsT ours = own_credentials();
+void refuse_lacking_credentials(const state::ProcessT& process, const sys::Status& own,
+                                Refusals& refusals) {
+  const state::CredentialsT ours = own_credentials(own);
   const auto require = [&](int capability, const char* what) {
     if ((ours.effective & bit(capability)) == 0)
       refusals.add("credentials: {}: icecore needs {}", what, names_of(bit(capability)));

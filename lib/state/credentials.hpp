@@ -31,7 +31,7 @@ class CredentialQuestions {
 };
 
 /// Of our own process, which one that we start has too.
-state::CredentialsT own_credentials();
+state::CredentialsT own_credentials(const sys::Status& own);
 
 /// Adds the calls with which a thread that has credentials `ours` takes on `wanted`: up to the last
 /// of them it may do what we may, afterwards what `wanted` may.  `before_last` adds what needs the
@@ -43,7 +43,8 @@ std::size_t rebuild_credential_calls(const state::CredentialsT& wanted);
 std::size_t rebuild_credential_bytes(const state::CredentialsT& wanted);
 
 /// Reasons why our own rights do not suffice, each capability by name.
-void refuse_lacking_credentials(const state::ProcessT& process, Refusals& refusals);
+void refuse_lacking_credentials(const state::ProcessT& process, const sys::Status& own,
+                                Refusals& refusals);
 
 // ---- the two halves of rebuild_credentials -----------------------------------------------------
 

@@ -107,6 +107,12 @@ bool wants_writable_file(const state::Mapping& mapping) {
   return mapping.shared() && has(mapping, MappingFlag::may_write);
 }
 
+sys::Status own_status() {
+  auto status = sys::Status::read(sys::current_process());
+  if (!status) throw Error{Errc::io, "read /proc/self/status: /proc is needed"};
+  return std::move(*status);
+}
+
 std::uint64_t number(int descriptor) { return static_cast<std::uint64_t>(descriptor); }
 
 }  // namespace
@@ -423,7 +429,7 @@ void ProcessRebuild::make_threads() {
 
 /// Everything that the threads set for themselves, all at the same time.
 void ProcessRebuild::set_up_threads() {
-  const state::CredentialsT ours = own_credentials();
+  const state::CredentialsT ours = own_credentials(own_status());
   std::vector<CallList> lists;
   std::vector<RemoteSyscalls::Job> jobs;
   lists.reserve(image_.threads.size());
@@ -544,8 +550,9 @@ void ProcessRebuild::begin_timeouts() {
 }
 
 ProcessRebuild::Running ProcessRebuild::let_run() {
-  // Timers begin with the process, however long it was kept waiting.
-  if (has_running_timers(image_)) {
+  // Timers begin with the process, however long it was kept waiting; if it was not killed
+  // meanwhile.
+  if (has_running_timers(image_) && sys::is_in_tracing_stop(process_->pid())) {
     start_timers(image_, *calls_);
     calls_->run();
     await_expired_timers(image_, thread_ids());
@@ -569,11 +576,12 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options,
     if (const std::string reason = difference(*file); !reason.empty())
       refusals.add("file {}: {}", file->path, reason);
   check_descriptors(image, options, refusals);
-  refuse_lacking_rights(image, refusals);
-  refuse_lacking_settings(image, refusals);
-  refuse_lacking_credentials(image, refusals);
-  refuse_lacking_seccomp(image, refusals);
-  refuse_lacking_clocks(image, refusals);
+  const sys::Status own = own_status();
+  refuse_lacking_rights(image, own, refusals);
+  refuse_lacking_settings(image, own, refusals);
+  refuse_lacking_credentials(image, own, refusals);
+  refuse_lacking_seccomp(image, own, refusals);
+  refuse_lacking_clocks(image, own, refusals);
 }
 
 std::vector<pid_t> ids_in_use(const state::ProcessT& image) {

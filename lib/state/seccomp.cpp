@@ -129,11 +129,10 @@ void rebuild_seccomp(const state::SeccompT& seccomp, CallList& list) {
   for (const auto& filter : seccomp.filters) rebuild_seccomp_filter(*filter, false, list);
 }
 
-void refuse_lacking_seccomp(const state::ProcessT& process, Refusals& refusals) {
+void refuse_lacking_seccomp(const state::ProcessT& process, const sys::Status& own,
+                            Refusals& refusals) {
   if (!uses_seccomp(process)) return;
-  const auto status = sys::Status::read(sys::current_process());
-  if (!status || ((status->number("CapEff", 16) & kCapSysAdmin) != 0 && mode_of(*status) == 0))
-    return;
+  if ((own.number("CapEff", 16) & kCapSysAdmin) != 0 && mode_of(own) == 0) return;
   refusals.add(
       "seccomp: the process had it: to put it back icecore needs CAP_SYS_ADMIN, and no seccomp of "
       "its own (containers: seccomp=unconfined)");

@@ -35,6 +35,7 @@ std::size_t rebuild_seccomp_bytes(const state::SeccompFilterT& filter);
 std::size_t rebuild_seccomp_calls(const state::SeccompT& seccomp);
 std::size_t rebuild_seccomp_bytes(const state::SeccompT& seccomp);
 
-void refuse_lacking_seccomp(const state::ProcessT& process, Refusals& refusals);
+void refuse_lacking_seccomp(const state::ProcessT& process, const sys::Status& own,
+                            Refusals& refusals);
 
 }  // namespace icecore

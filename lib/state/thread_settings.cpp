@@ -173,9 +173,9 @@ void rebuild_scheduling(const state::ThreadT& thread, pid_t tid) {
   if (sys::io_priority(tid) != thread.io_priority) sys::set_io_priority(tid, thread.io_priority);
 }
 
-void refuse_lacking_settings(const state::ProcessT& process, Refusals& refusals) {
-  const auto status = sys::Status::read(sys::current_process());
-  const std::uint64_t rights = status ? status->number("CapEff", 16) : 0;
+void refuse_lacking_settings(const state::ProcessT& process, const sys::Status& own,
+                             Refusals& refusals) {
+  const std::uint64_t rights = own.number("CapEff", 16);
   for (const auto& thread : process.threads) {
     const sys::Scheduling wanted = scheduling_of(*thread);
     if (wanted.policy != SCHED_OTHER && !sys::may_schedule(wanted))

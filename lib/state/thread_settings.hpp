@@ -43,6 +43,7 @@ std::size_t rebuild_thread_setting_bytes(const state::ThreadT& thread);
 void rebuild_scheduling(const state::ThreadT& thread, pid_t tid);
 
 /// Reasons why our own rights, or this machine, do not suffice.
-void refuse_lacking_settings(const state::ProcessT& process, Refusals& refusals);
+void refuse_lacking_settings(const state::ProcessT& process, const sys::Status& own,
+                             Refusals& refusals);
 
 }  // namespace icecore

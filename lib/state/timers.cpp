@@ -331,7 +331,8 @@ ClockOffsets clock_offsets(const state::ProcessT& process) {
           .boottime_ns = behind(CLOCK_BOOTTIME, process.time->boottime_ns)};
 }
 
-void refuse_lacking_clocks(const state::ProcessT& process, Refusals& refusals) {
+void refuse_lacking_clocks(const state::ProcessT& process, const sys::Status& own,
+                           Refusals& refusals) {
   constexpr std::uint64_t kCapSysAdmin = std::uint64_t{1} << 21;
   if (process.time && !process.time->timers.empty() &&
       process.time->timers.back().id() > kMostCounted && !sys::can_choose_timer_ids())
@@ -339,8 +340,7 @@ void refuse_lacking_clocks(const state::ProcessT& process, Refusals& refusals) {
                  process.time->timers.back().id());
   const ClockOffsets forward = clock_offsets(process);
   if (!forward.needed()) return;
-  const auto status = sys::Status::read(sys::current_process());
-  if (!status || (status->number("CapEff", 16) & kCapSysAdmin) == 0)
+  if ((own.number("CapEff", 16) & kCapSysAdmin) == 0)
     refusals.add(
         "clock: CLOCK_MONOTONIC of the process is {} s ahead of this machine's, so it needs a time "
         "namespace: CAP_SYS_ADMIN is needed",

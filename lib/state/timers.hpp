@@ -69,6 +69,7 @@ struct ClockOffsets {
 };
 ClockOffsets clock_offsets(const state::ProcessT& process);
 
-void refuse_lacking_clocks(const state::ProcessT& process, Refusals& refusals);
+void refuse_lacking_clocks(const state::ProcessT& process, const sys::Status& own,
+                           Refusals& refusals);
 
 }  // namespace icecore

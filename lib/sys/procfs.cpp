@@ -196,6 +196,11 @@ bool is_zombie(pid_t tid) {
   return stat && (stat->state == 'Z' || stat->state == 'X');
 }
 
+bool is_in_tracing_stop(pid_t tid) {
+  const auto stat = read_stat(tid);
+  return stat && stat->state == 't';
+}
+
 std::optional<Stat> read_stat(pid_t tid) {
   const auto text = try_read_file(fmt::format("/proc/{}/stat", tid));
   if (!text) return std::nullopt;

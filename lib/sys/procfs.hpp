@@ -86,6 +86,9 @@ class Status {
 /// True when the thread has ended and waits to be reaped.
 bool is_zombie(pid_t tid);
 
+/// True when the thread stands still for its tracer; false as soon as somebody kills it.
+bool is_in_tracing_stop(pid_t tid);
+
 /// The fields of /proc/PID/stat that icecore needs.
 struct Stat {
   char state = '?';

@@ -52,6 +52,18 @@ TEST_CASE("a prepared process runs when it is started and not before") {
   CHECK(exit_status(process.wait()) == 3);
 }
 
+TEST_CASE("timers of a prepared process begin when it is started") {
+  const std::string name = GENERATE("ringing_timers", "interval_timers", "expired_timers");
+  Fixture fixture{name, {}};
+  icecore::PreparedProcess prepared = fixture.prepare();
+  fixture.conversation.tell("secret?");
+  CHECK_THROWS(fixture.conversation.hear(std::chrono::milliseconds{50}));
+  const icecore::RestoredProcess process = std::move(prepared).start();
+  fixture.conversation.begin();
+  CHECK(fixture.conversation.hear() == fixture.secret);
+  CHECK(fixture.conversation.ask("check?") == "ok");
+}
+
 TEST_CASE("a prepared process goes with its preparer") {
   Fixture fixture;
   pid_t pid = 0;
@@ -64,8 +76,9 @@ TEST_CASE("a prepared process goes with its preparer") {
 }
 
 TEST_CASE("a prepared process that is killed has ended when it is started") {
-  const std::string threads = GENERATE("0", "20");
-  Fixture fixture{"many_threads", {threads}};
+  const Arguments target = GENERATE(
+      values<Arguments>({{"many_threads", "0"}, {"many_threads", "20"}, {"interval_timers", ""}}));
+  Fixture fixture{target[0], {target[1]}};
   icecore::PreparedProcess prepared = fixture.prepare();
   ::kill(prepared.pid(), SIGKILL);
   icecore::RestoredProcess process = std::move(prepared).start();
