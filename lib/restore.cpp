@@ -90,8 +90,12 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   std::optional<pager::PagerProcess> pager;
   if (report.lazy) pager.emplace(data.file);
 
-  // From here to let_run() every exception, and our own death, kills what has been built.
   const PageStore pages{image};
+  std::vector<FileToRead> files = files_to_read(process, pages, report.lazy);
+  if (!files.empty() && files[0].path.empty()) files[0].open = &data.file.fd();
+  std::optional<ReadAhead> read_ahead{std::move(files)};
+
+  // From here to let_run() every exception, and our own death, kills what has been built.
   ProcessRebuild rebuild{process, pages, options, in_namespace};
   fault_point("restore: started");
   stop_if_asked(options);
@@ -109,6 +113,7 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
     orders.pid = rebuild.pid();
     pager->serve(orders, memory.faults, rebuild.process());
   }
+  read_ahead.reset();
   report.fill = watch.lap();
   fault_point("restore: filled");
   stop_if_asked(options);

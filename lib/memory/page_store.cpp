@@ -23,6 +23,16 @@ std::uint64_t address_of(const PageMap& map, std::uint64_t page) {
 
 }  // namespace
 
+FileRange PageStore::place_of(std::uint64_t first, std::uint64_t count) const noexcept {
+  const PageMap& map = image_.page_map();
+  if (count == 0) return {0, 0};
+  if (map.encoding == Encoding::raw)
+    return {map.data_offset + first * kPageSize, count * kPageSize};
+  const Frame& from = map.frames[first / format::kFramePages];
+  const Frame& to = map.frames[(first + count - 1) / format::kFramePages];
+  return {from.offset, to.offset + to.size_bytes - from.offset};
+}
+
 std::span<const std::byte> PageStore::read(std::uint64_t first, std::uint64_t count,
                                            Scratch& scratch) const {
   const std::uint64_t stored_pages = image_.page_map().stored_pages;

@@ -9,6 +9,7 @@
 #include "image/image_reader.hpp"
 #include "image/page_run.hpp"
 #include "memory/frame_codec.hpp"
+#include "memory/read_ahead.hpp"
 
 namespace icecore {
 
@@ -34,6 +35,9 @@ class PageStore {
 
   /// Runs of stored pages, ascending.
   std::span<const PageRun> runs() const noexcept { return image_.page_map().runs; }
+
+  /// Where in the image these stored pages lie; of encoded ones, their whole frames.
+  FileRange place_of(std::uint64_t first, std::uint64_t count) const noexcept;
 
   /// The bytes of stored pages [first, first + count), count <= kMaxPages, verified.  Straight in
   /// the mapped image for raw pages, else in `scratch`.  Throws Errc::corrupt_image.

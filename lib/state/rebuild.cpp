@@ -289,6 +289,27 @@ std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<con
   return lazy;
 }
 
+std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageStore& store,
+                                      bool lazy) {
+  std::vector<FileToRead> files(1 + image.files.size());
+  for (const MappedPages& pages : pages_by_mapping(image, store.runs())) {
+    const state::Mapping& mapping = *pages.mapping;
+    if (lazy && can_be_lazy(pages)) continue;
+    for (const StoredRange& range : pages.ranges) {
+      files[0].ranges.push_back(store.place_of(range.first_page, range.pages));
+      if (mapping.kind() == MappingKind::file)
+        files[static_cast<std::size_t>(1 + mapping.file())].ranges.push_back(
+            {mapping.offset() + (range.address - mapping.start()), range.pages * kPage});
+    }
+  }
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    files[i].ranges = joined(std::move(files[i].ranges));
+    if (i > 0) files[i].path = image.files[i - 1]->path;
+  }
+  std::erase_if(files, [](const FileToRead& file) { return file.ranges.empty(); });
+  return files;
+}
+
 std::vector<FillRange> ProcessRebuild::plan_fill(
     bool lazy, std::vector<const state::Mapping*>& registered) const {
   std::vector<FillRange> plan;

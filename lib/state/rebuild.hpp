@@ -13,6 +13,7 @@
 #include "image/state_generated.h"
 #include "memory/missing_pages.hpp"
 #include "memory/page_filler.hpp"
+#include "memory/read_ahead.hpp"
 #include "state/address_space.hpp"
 #include "state/descriptors/descriptors.hpp"
 #include "state/kept_files.hpp"
@@ -123,6 +124,11 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options, 
 
 /// The stored pages that can be loaded when they are touched, by address.
 std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<const PageRun> runs);
+
+/// What a restore will read of the image, which comes first, and of the files whose private
+/// mappings it changes: a page of theirs is read before it is overwritten.
+std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageStore& store,
+                                      bool lazy);
 
 /// Ids of the image that are taken here.
 std::vector<pid_t> ids_in_use(const state::ProcessT& image);

@@ -309,6 +309,11 @@ void write_all(const Fd& file, std::span<const std::byte> bytes, std::uint64_t o
   }
 }
 
+void read_ahead(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) noexcept {
+  ::posix_fadvise(file.get(), static_cast<off_t>(offset), static_cast<off_t>(size_bytes),
+                  POSIX_FADV_WILLNEED);
+}
+
 bool try_write_file(const std::string& path, const std::string& text) {
   const Fd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
   return file && ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());

@@ -141,6 +141,9 @@ Fd make_memory_file(const char* name);
 void resize_file(const Fd& file, std::uint64_t size_bytes);
 void write_all(const Fd& file, std::span<const std::byte> bytes, std::uint64_t offset);
 
+/// Has the kernel read a part of a file into the page cache, without waiting for the bytes.
+void read_ahead(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) noexcept;
+
 /// Writes a file of /proc.  False when the kernel does not allow it.
 bool try_write_file(const std::string& path, const std::string& text);
 
