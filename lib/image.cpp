@@ -322,10 +322,13 @@ ImageInfo Image::info() const {
   const ImageReader& reader = data_->reader;
   const state::ProcessT& process = *reader.manifest().process;
   std::uint64_t working_set_pages = 0;
+  std::uint64_t working_set_file_pages = 0;
   std::string working_set_problem;
   try {
-    if (const auto set = WorkingSet::open(WorkingSet::path_for(data_->path), reader))
+    if (const auto set = WorkingSet::open(WorkingSet::path_for(data_->path), reader)) {
       working_set_pages = set->pages().size();
+      for (const FilePages& run : set->file_pages()) working_set_file_pages += run.pages;
+    }
   } catch (const Error& error) {
     working_set_problem = error.what();
   }
@@ -347,6 +350,7 @@ ImageInfo Image::info() const {
       .descriptors = descriptor_infos(process),
       .files = file_infos(process),
       .working_set_pages = working_set_pages,
+      .working_set_file_pages = working_set_file_pages,
       .working_set_problem = std::move(working_set_problem),
   };
 }

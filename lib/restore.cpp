@@ -49,27 +49,68 @@ bool is_lazy(const ImageReader& image, const RestoreOptions& options) {
   return pages >= (options.loading == Loading::lazy ? 1 : kWorthAPager);
 }
 
+/// With what the process used last time.  One that cannot be used is no reason not to restore.
+class LastTime {
+ public:
+  LastTime(const Image::Data& image, RestoreReport& report)
+      : report_(report), path_(WorkingSet::path_for(std::filesystem::absolute(image.path))) {
+    try {
+      if (auto set = WorkingSet::open(path_, image.reader)) set_.emplace(std::move(*set));
+    } catch (const Error& error) {
+      give_up(error);
+    }
+  }
+
+  const std::filesystem::path& path() const { return path_; }
+  const WorkingSet* set() const { return set_ ? &*set_ : nullptr; }
+
+  /// Puts the pages into their places.
+  void prefetch(ProcessRebuild::Lazy& memory) {
+    if (!set_) return;
+    try {
+      report_.prefetched_bytes =
+          icecore::prefetch(*set_, memory.missing, memory.faults) * kPageSize;
+    } catch (const Error& error) {
+      give_up(error);
+    }
+  }
+
+ private:
+  void give_up(const Error& error) {
+    set_.reset();
+    report_.warnings.push_back(fmt::format("{}: not used: {}", path_.string(), error.what()));
+  }
+
+  RestoreReport& report_;
+  std::filesystem::path path_;
+  std::optional<WorkingSet> set_;
+};
+
+/// What will be read, for the disk to begin with.
+std::vector<FileToRead> files_to_read(const Image::Data& image, const PageStore& pages, bool lazy,
+                                      const LastTime* last_time) {
+  const state::ProcessT& process = *image.reader.manifest().process;
+  const WorkingSet* const set = last_time != nullptr ? last_time->set() : nullptr;
+  std::vector<FileToRead> files = files_to_read(
+      process, pages, lazy, set != nullptr ? set->file_pages() : std::span<const FilePages>{});
+  if (!files.empty() && files[0].path.empty()) files[0].open = &image.file.fd();
+  if (set != nullptr)
+    files.push_back({last_time->path(), nullptr, {{0, set->pages().size() * kPageSize}}});
+  return files;
+}
+
 /// Puts what the process touched first last time into its place, and tells the pager what else
 /// there is.
-pager::Orders prepare_memory(const Image::Data& image, const RestoreOptions& options,
-                             ProcessRebuild::Lazy& memory, RestoreReport& report) {
+pager::Orders prepare_memory(const RestoreOptions& options, ProcessRebuild::Lazy& memory,
+                             LastTime& last_time, RestoreReport& report) {
   pager::Orders orders;
-  const auto path = WorkingSet::path_for(std::filesystem::absolute(image.path));
-  bool has_working_set = false;
-  try {
-    if (const auto set = WorkingSet::open(path, image.reader)) {
-      report.prefetched_bytes = prefetch(*set, memory.missing, memory.faults) * kPageSize;
-      has_working_set = true;
-    }
-  } catch (const Error& error) {
-    report.warnings.push_back(fmt::format("{}: not used: {}", path.string(), error.what()));
-  }
+  last_time.prefetch(memory);
   orders.ranges = memory.missing.ranges();
   orders.filling = static_cast<pager::Filling>(options.fill);
-  orders.record =
-      options.record == Record::yes || (options.record == Record::automatic && !has_working_set);
+  orders.record = options.record == Record::yes ||
+                  (options.record == Record::automatic && last_time.set() == nullptr);
   orders.record_for = options.record_for;
-  orders.working_set = path;
+  orders.working_set = last_time.path();
   report.recording = orders.record;
   report.missing_bytes = memory.missing.pages() * kPageSize;
   return orders;
@@ -88,12 +129,15 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   // It opens the image while we build.
   report.lazy = is_lazy(image, options);
   std::optional<pager::PagerProcess> pager;
-  if (report.lazy) pager.emplace(data.file);
+  std::optional<LastTime> last_time;
+  if (report.lazy) {
+    pager.emplace(data.file);
+    last_time.emplace(data, report);
+  }
 
   const PageStore pages{image};
-  std::vector<FileToRead> files = files_to_read(process, pages, report.lazy);
-  if (!files.empty() && files[0].path.empty()) files[0].open = &data.file.fd();
-  std::optional<ReadAhead> read_ahead{std::move(files)};
+  std::optional<ReadAhead> read_ahead{
+      files_to_read(data, pages, report.lazy, last_time ? &*last_time : nullptr)};
 
   // From here to let_run() every exception, and our own death, kills what has been built.
   ProcessRebuild rebuild{process, pages, options, in_namespace};
@@ -108,7 +152,7 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   report.filled_bytes = rebuild.fill_memory(report.lazy, options.progress, options.stop);
   if (report.lazy) {
     ProcessRebuild::Lazy memory = rebuild.make_lazy();
-    pager::Orders orders = prepare_memory(data, options, memory, report);
+    pager::Orders orders = prepare_memory(options, memory, *last_time, report);
     report.filled_bytes += report.prefetched_bytes;
     orders.pid = rebuild.pid();
     pager->serve(orders, memory.faults, rebuild.process());

@@ -45,8 +45,9 @@ void print_process(const ImageInfo& info) {
              name_of(info.encoding));
   fmt::print("size         {}, {} pages stored\n", human_size(info.image_bytes), info.stored_pages);
   if (info.working_set_pages != 0)
-    fmt::print("working set  {} pages, {}\n", info.working_set_pages,
-               human_size(info.working_set_pages * 4096));
+    fmt::print("working set  {} pages, {}; and {} of mapped files\n", info.working_set_pages,
+               human_size(info.working_set_pages * 4096),
+               human_size(info.working_set_file_pages * 4096));
   else
     fmt::print("working set  none{}\n", info.working_set_problem.empty()
                                             ? ""
@@ -130,6 +131,7 @@ JsonObject describe(const ImageInfo& info) {
       .add("image_bytes", info.image_bytes)
       .add("stored_pages", info.stored_pages)
       .add("working_set_pages", info.working_set_pages)
+      .add("working_set_file_pages", info.working_set_file_pages)
       .add("working_set_problem", info.working_set_problem)
       .add("pid", info.pid)
       .add("name", info.name)

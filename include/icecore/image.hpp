@@ -65,6 +65,7 @@ struct ImageInfo {
 
   /// Pages that the next lazy restore has in place before the process runs (IMAGE.ws); 0: none.
   std::uint64_t working_set_pages = 0;
+  std::uint64_t working_set_file_pages = 0;  ///< of mapped files
   std::string working_set_problem;  ///< why there is one that cannot be used; empty: no such
 };
 

@@ -11,13 +11,14 @@
 #include "image/corrupt.hpp"
 #include "image/new_file.hpp"
 #include "image/page_run.hpp"
+#include "image/state_generated.h"
 #include "sys/mapping.hpp"
 
 namespace icecore {
 namespace {
 
 constexpr std::array<char, 8> kMagic = {'i', 'c', 'e', 'w', 's', 'e', 't', '\n'};
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 
 struct Header {
   std::array<char, 8> magic;
@@ -25,10 +26,12 @@ struct Header {
   std::uint32_t reserved;  // 0
   Digest128 image;
   std::uint64_t pages;
+  std::uint64_t file_runs;
   std::uint64_t data_offset;
-  Digest128 index_digest;  // of the index, which follows
+  std::uint64_t reserved_too;  // 0
+  Digest128 index_digest;      // of the index, which follows
 };
-static_assert(sizeof(Header) == 64);
+static_assert(sizeof(Header) == 80);
 
 /// Of each page: its number, its digest, its place in the order of first touch.
 struct Entry {
@@ -38,9 +41,43 @@ struct Entry {
   std::uint32_t reserved;  // 0
 };
 static_assert(sizeof(Entry) == 24);
+static_assert(sizeof(FilePages) == 16);
 
 constexpr std::uint64_t up_to_page(std::uint64_t bytes) {
   return (bytes + kPageSize - 1) / kPageSize * kPageSize;
+}
+
+std::uint64_t pages_of(const ImageReader& image, std::uint32_t file) {
+  return up_to_page(image.manifest().process->files[file]->size) / kPageSize;
+}
+
+bool is_possible(const FilePages& run, const ImageReader& image) {
+  if (run.file >= image.manifest().process->files.size() || run.pages == 0) return false;
+  const std::uint64_t pages = pages_of(image, run.file);
+  return run.first_page < pages && run.pages <= pages - run.first_page;
+}
+
+/// Sorted, within the files, and without overlaps.
+std::vector<FilePages> joined(std::vector<FilePages> runs, const ImageReader& image) {
+  std::ranges::sort(runs, {}, [](const FilePages& run) {
+    return std::pair{run.file, run.first_page};
+  });
+  std::vector<FilePages> result;
+  for (FilePages run : runs) {
+    const std::uint64_t pages = pages_of(image, run.file);
+    if (run.first_page >= pages) continue;
+    run.pages =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(run.pages, pages - run.first_page));
+    if (result.empty() || result.back().file != run.file ||
+        result.back().first_page + result.back().pages < run.first_page) {
+      result.push_back(run);
+    } else {
+      FilePages& last = result.back();
+      last.pages = std::max(
+          last.pages, static_cast<std::uint32_t>(run.first_page - last.first_page + run.pages));
+    }
+  }
+  return result;
 }
 
 }  // namespace
@@ -70,9 +107,13 @@ std::optional<WorkingSet> WorkingSet::open(const std::filesystem::path& path,
   if (header.image != image.identity())
     throw Error{Errc::incompatible, "the working set of another image"};
 
-  const std::uint64_t room = (bytes.size() - sizeof header) / (sizeof(Entry) + kPageSize);
-  if (header.reserved != 0 || header.pages > room) corrupt("a working set that is cut off");
-  const std::uint64_t index_bytes = header.pages * sizeof(Entry);
+  const std::uint64_t room = bytes.size() - sizeof header;
+  if (header.reserved != 0 || header.reserved_too != 0 ||
+      header.pages > room / (sizeof(Entry) + kPageSize) ||
+      header.file_runs > (room - header.pages * sizeof(Entry)) / sizeof(FilePages))
+    corrupt("a working set that is cut off");
+  const std::uint64_t index_bytes =
+      header.pages * sizeof(Entry) + header.file_runs * sizeof(FilePages);
   if (header.data_offset != up_to_page(sizeof header + index_bytes) ||
       header.data_offset > bytes.size() ||
       header.pages > (bytes.size() - header.data_offset) / kPageSize)
@@ -93,6 +134,19 @@ std::optional<WorkingSet> WorkingSet::open(const std::filesystem::path& path,
     set.digests_.push_back(entry.digest);
     set.order_.push_back(entry.order);
   }
+  set.file_pages_.resize(header.file_runs);
+  if (!set.file_pages_.empty())
+    std::memcpy(set.file_pages_.data(), index.data() + header.pages * sizeof(Entry),
+                header.file_runs * sizeof(FilePages));
+  const FilePages* before = nullptr;
+  for (const FilePages& run : set.file_pages_) {
+    const bool ascends =
+        before == nullptr || before->file < run.file ||
+        (before->file == run.file && before->first_page + before->pages < run.first_page);
+    if (!ascends || !is_possible(run, image))
+      corrupt("page {} of file {} in the index of the working set", run.first_page, run.file);
+    before = &run;
+  }
   return set;
 }
 
@@ -107,21 +161,30 @@ std::span<const std::byte> WorkingSet::read(std::size_t first, std::size_t count
 
 void write_working_set(
     const std::filesystem::path& path, const ImageReader& image,
-    std::span<const std::uint64_t> touched,
+    std::span<const std::uint64_t> touched, std::vector<FilePages> file_pages,
     const std::function<std::span<const std::byte>(std::uint64_t page)>& contents) {
+  const std::vector<FilePages> file_runs = joined(std::move(file_pages), image);
   std::vector<std::uint32_t> by_page(touched.size());
   std::iota(by_page.begin(), by_page.end(), 0U);
   std::ranges::sort(by_page, {}, [&](std::uint32_t i) { return touched[i]; });
 
+  const std::uint64_t index_bytes =
+      touched.size() * sizeof(Entry) + file_runs.size() * sizeof(FilePages);
   Header header{.magic = kMagic,
                 .version = kVersion,
                 .reserved = 0,
                 .image = image.identity(),
                 .pages = touched.size(),
-                .data_offset = up_to_page(sizeof(Header) + touched.size() * sizeof(Entry)),
+                .file_runs = file_runs.size(),
+                .data_offset = up_to_page(sizeof(Header) + index_bytes),
+                .reserved_too = 0,
                 .index_digest = {}};
   NewFile file{path};
-  std::vector<Entry> index;
+  std::vector<std::byte> index;
+  const auto add_to_index = [&](const auto& entry) {
+    const auto bytes = std::as_bytes(std::span{&entry, 1});
+    index.insert(index.end(), bytes.begin(), bytes.end());
+  };
   std::vector<std::byte> piece;
   std::uint64_t written = header.data_offset;
   const auto flush = [&] {
@@ -132,14 +195,15 @@ void write_working_set(
   constexpr std::size_t kPiece = std::size_t{2} << 20;
   for (const std::uint32_t i : by_page) {
     const auto bytes = contents(touched[i]);
-    index.push_back({touched[i], digest64(bytes), i, 0});
+    add_to_index(Entry{touched[i], digest64(bytes), i, 0});
     piece.insert(piece.end(), bytes.begin(), bytes.end());
     if (piece.size() >= kPiece) flush();
   }
   flush();
-  header.index_digest = digest128(std::as_bytes(std::span{index}));
+  for (const FilePages& run : file_runs) add_to_index(run);
+  header.index_digest = digest128(index);
   file.write_at(0, std::as_bytes(std::span{&header, 1}));
-  file.write_at(sizeof header, std::as_bytes(std::span{index}));
+  file.write_at(sizeof header, index);
   file.commit(false);
 }
 

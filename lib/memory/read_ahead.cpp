@@ -34,8 +34,7 @@ std::uint64_t total_bytes(const std::vector<FileToRead>& files) {
 
 ReadAhead::ReadAhead(std::vector<FileToRead> files) : files_(std::move(files)) {
   if (total_bytes(files_) < kWorthThreads) return;
-  for (std::size_t i = 0; i < kThreads; ++i)
-    threads_.push_back(start_worker([this] { work(); }));
+  for (std::size_t i = 0; i < kThreads; ++i) threads_.push_back(start_worker([this] { work(); }));
 }
 
 ReadAhead::~ReadAhead() { next_ = files_.size(); }  // and then the threads are joined
@@ -47,8 +46,7 @@ void ReadAhead::work() {
     if (file.open == nullptr) opened = sys::try_open_file(file.path, O_RDONLY | O_NONBLOCK);
     const sys::Fd* const fd = opened ? &*opened : file.open;
     if (fd == nullptr) continue;
-    for (const FileRange& range : file.ranges)
-      sys::read_ahead(*fd, range.offset, range.size_bytes);
+    for (const FileRange& range : file.ranges) sys::read_ahead(*fd, range.offset, range.size_bytes);
   }
 }
 
@@ -56,7 +54,8 @@ std::vector<FileRange> joined(std::vector<FileRange> ranges) {
   std::ranges::sort(ranges, {}, &FileRange::offset);
   std::vector<FileRange> result;
   for (const FileRange& range : ranges) {
-    if (result.empty() || range.offset > result.back().offset + result.back().size_bytes + kSmallGap) {
+    if (result.empty() ||
+        range.offset > result.back().offset + result.back().size_bytes + kSmallGap) {
       result.push_back(range);
     } else {
       FileRange& last = result.back();

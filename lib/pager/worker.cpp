@@ -13,6 +13,7 @@
 #include "image/working_set.hpp"
 #include "pager/loan.hpp"
 #include "sys/files.hpp"
+#include "sys/pagemap_scan.hpp"
 #include "sys/process.hpp"
 
 namespace icecore::pager {
@@ -402,8 +403,30 @@ void Worker::note_touched(const StoredRange& range) {
   }
 }
 
+/// Which pages of mapped files it has used.  Its memory is gone when it has ended: so this is done
+/// now and then.
+void Worker::note_file_pages() {
+  next_note_ *= 4;
+  try {
+    const sys::PagemapScan pagemap{orders_.pid};
+    std::vector<sys::PageRange> used;
+    for (const state::Mapping& mapping : image_.manifest().process->address_space->mappings) {
+      if (mapping.kind() != state::MappingKind::file) continue;
+      used.clear();
+      pagemap.used_file_pages(mapping.start(), mapping.end(), used);
+      for (const sys::PageRange& range : used)
+        file_pages_.push_back({static_cast<std::uint32_t>(mapping.file()),
+                               static_cast<std::uint32_t>((range.end - range.start) / kPageSize),
+                               (mapping.offset() + range.start - mapping.start()) / kPageSize});
+    }
+  } catch (const Error&) {
+    // It has ended, or does not let itself be looked at; then the disk is read as it goes.
+  }
+}
+
 /// Adds to a working set that is there.
 void Worker::end_recording() {
+  if (!process_ended_) note_file_pages();
   try {
     std::vector<std::uint64_t> pages;
     std::vector<bool> known(image_.page_map().stored_pages);
@@ -418,12 +441,14 @@ void Worker::end_recording() {
           in_order.emplace_back(before->order()[i], before->pages()[i]);
         std::ranges::sort(in_order);
         for (const auto& [order, page] : in_order) add(page);
+        file_pages_.insert(file_pages_.end(), before->file_pages().begin(),
+                           before->file_pages().end());
       }
     } catch (const Error&) {
       // Damaged, or of another image: replaced.
     }
     for (std::uint64_t i = 0; i < head_.recorded; ++i) add(shared_.record()[i]);
-    write_working_set(orders_.working_set, image_, pages,
+    write_working_set(orders_.working_set, image_, pages, std::move(file_pages_),
                       [&](std::uint64_t page) { return store_.read(page, 1, scratch_); });
   } catch (const Error& error) {
     tell(fmt::format("the working set is not kept: {}", error.what()));
@@ -458,7 +483,7 @@ int Worker::wait_ms(Clock::time_point now) const {
     if (!spaces_[i].deferred.empty()) return 1;
   if (may_fill(now)) return until(fill_again_);
   int wait = static_cast<int>(kLook.count());
-  if (recording()) return std::min(wait, until(began_ + orders_.record_for));
+  if (recording()) return std::min(wait, until(began_ + std::min(orders_.record_for, next_note_)));
   if (orders_.filling == Filling::idle) wait = std::min(wait, until(last_fault_ + kQuiet));
   return wait;
 }
@@ -505,6 +530,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
       last_look_ = now;
       if (!busy) wake_everybody();
     }
+    if (recording() && !process_ended_ && now - began_ >= next_note_) note_file_pages();
     if (recording() &&
         (process_ended_ || count_missing() == 0 || now - began_ >= orders_.record_for))
       end_recording();

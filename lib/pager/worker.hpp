@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "image/image_reader.hpp"
+#include "image/working_set.hpp"
 #include "memory/missing_pages.hpp"
 #include "memory/page_store.hpp"
 #include "pager/shared.hpp"
@@ -92,6 +93,7 @@ class Worker {
 
   bool recording() const;
   void note_touched(const StoredRange& range);
+  void note_file_pages();
   void end_recording();
 
   bool finished() const;
@@ -114,6 +116,8 @@ class Worker {
   std::vector<std::size_t> live_;  // of these, those that are not gone
   bool process_ended_ = false;
   std::vector<bool> touched_;  // by stored page, while recording
+  std::vector<FilePages> file_pages_;
+  std::chrono::milliseconds next_note_{20};  // since began_; then ever later
   Clock::time_point began_ = Clock::now();
   Clock::time_point last_fault_ = began_;
   Clock::time_point fault_before_ = began_ - std::chrono::hours{1};

@@ -290,7 +290,7 @@ std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<con
 }
 
 std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageStore& store,
-                                      bool lazy) {
+                                      bool lazy, std::span<const FilePages> used) {
   std::vector<FileToRead> files(1 + image.files.size());
   for (const MappedPages& pages : pages_by_mapping(image, store.runs())) {
     const state::Mapping& mapping = *pages.mapping;
@@ -302,6 +302,14 @@ std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageSt
             {mapping.offset() + (range.address - mapping.start()), range.pages * kPage});
     }
   }
+  std::uint64_t first_page = 0;
+  for (const PageRun& run : store.runs()) {
+    if (run.address >= kFilePagesStart)
+      files[0].ranges.push_back(store.place_of(first_page, run.pages));
+    first_page += run.pages;
+  }
+  for (const FilePages& run : used)
+    files[1 + run.file].ranges.push_back({run.first_page * kPage, run.pages * kPage});
   for (std::size_t i = 0; i < files.size(); ++i) {
     files[i].ranges = joined(std::move(files[i].ranges));
     if (i > 0) files[i].path = image.files[i - 1]->path;

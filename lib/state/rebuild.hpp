@@ -11,6 +11,7 @@
 
 #include "icecore/restore.hpp"
 #include "image/state_generated.h"
+#include "image/working_set.hpp"
 #include "memory/missing_pages.hpp"
 #include "memory/page_filler.hpp"
 #include "memory/read_ahead.hpp"
@@ -125,10 +126,11 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options, 
 /// The stored pages that can be loaded when they are touched, by address.
 std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<const PageRun> runs);
 
-/// What a restore will read of the image, which comes first, and of the files whose private
-/// mappings it changes: a page of theirs is read before it is overwritten.
+/// What will be read of the image, which comes first and has no path, and of mapped files: the
+/// pages that the process has changed, which the kernel reads before they are overwritten, and
+/// `used`.
 std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageStore& store,
-                                      bool lazy);
+                                      bool lazy, std::span<const FilePages> used);
 
 /// Ids of the image that are taken here.
 std::vector<pid_t> ids_in_use(const state::ProcessT& image);

@@ -87,4 +87,19 @@ std::uint64_t PagemapScan::private_pages(std::uint64_t start, std::uint64_t end,
   return guard;
 }
 
+void PagemapScan::used_file_pages(std::uint64_t start, std::uint64_t end,
+                                  std::vector<PageRange>& ranges) const {
+  const pm_scan_arg wanted{
+      .start = start,
+      .end = end,
+      .category_mask = kFile | kPresent,
+  };
+  scan(pagemap_, wanted, [&](const page_region& region) {
+    if (!ranges.empty() && ranges.back().end == region.start)
+      ranges.back().end = region.end;
+    else
+      ranges.push_back({region.start, region.end});
+  });
+}
+
 }  // namespace icecore::sys

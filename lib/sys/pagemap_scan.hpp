@@ -37,6 +37,11 @@ class PagemapScan {
   std::uint64_t private_pages(std::uint64_t start, std::uint64_t end,
                               std::vector<PageRange>& ranges) const;
 
+  /// Ranges of unmodified file pages in [start, end) that the process has used, or that lay beside
+  /// such a page: the kernel maps up to 16 at a fault.
+  void used_file_pages(std::uint64_t start, std::uint64_t end,
+                       std::vector<PageRange>& ranges) const;
+
  private:
   Fd pagemap_;
 };

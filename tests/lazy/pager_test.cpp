@@ -384,14 +384,15 @@ TEST_CASE("what a process touches is kept and is there at once the next time") {
   const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
   Fixture fixture{"large_memory", {"16"}, encoding};
   {
-    Restored restored{fixture.image(), {.loading = Loading::lazy, .fill = Fill::never}};
+    Restored restored{
+        fixture.image(),
+        {.loading = Loading::lazy, .fill = Fill::never, .record_for = std::chrono::seconds{1}}};
     CHECK(restored.process().report().recording);
     CHECK(restored.ask("sample?") == "ok");
-    restored.conversation().tell("exit 0");
-    restored.await_end();
+    await([&] { return fs::exists(fixture.working_set()); }, "no working set");
   }
-  await([&] { return fs::exists(fixture.working_set()); }, "no working set");
   CHECK(icecore::Image::open(fixture.image()).info().working_set_pages >= 16);
+  CHECK(icecore::Image::open(fixture.image()).info().working_set_file_pages >= 16);
   CHECK_THAT(icecore({"inspect", fixture.image()}).out, Catch::Contains("working set  "));
   CHECK(fs::status(fixture.working_set()).permissions() ==
         (fs::perms::owner_read | fs::perms::owner_write));
