@@ -201,28 +201,25 @@ void rebuild_from_outside(const state::ProcessT& process, pid_t pid) {
 
 namespace {
 
-void set_limit(CallStream& calls, std::uint64_t resource, const sys::ResourceLimit& limit) {
-  CallList& list = calls.room(1, sizeof limit);
-  list.call("set a resource limit", SYS_prlimit64, {0, resource, list.put_value(limit), 0});
-}
-
 sys::ResourceLimit limit_of(const state::ProcessT& process, std::size_t resource) {
   return {process.limits[resource].soft(), process.limits[resource].hard()};
 }
 
 }  // namespace
 
-void rebuild_limits(const state::ProcessT& process, CallStream& calls) {
-  for (std::size_t resource = 0; resource < sys::kResourceLimits; ++resource) {
-    sys::ResourceLimit limit = limit_of(process, resource);
+void rebuild_limits(const state::ProcessT& process, pid_t pid) {
+  for (int resource = 0; resource < sys::kResourceLimits; ++resource) {
+    sys::ResourceLimit limit = limit_of(process, static_cast<std::size_t>(resource));
     if (resource == RLIMIT_SIGPENDING) limit.soft = limit.hard;
-    set_limit(calls, resource, limit);
+    sys::set_resource_limit(pid, resource, limit);
   }
 }
 
 void rebuild_last_attributes(const state::ProcessT& process, CallStream& calls) {
-  if (const auto limit = limit_of(process, RLIMIT_SIGPENDING); limit.soft != limit.hard)
-    set_limit(calls, RLIMIT_SIGPENDING, limit);
+  const sys::ResourceLimit limit = limit_of(process, RLIMIT_SIGPENDING);
+  CallList& list = calls.room(1, sizeof limit);
+  list.call("limit the signal queue", SYS_prlimit64,
+            {0, RLIMIT_SIGPENDING, list.put_value(limit), 0});
   // Other credentials have changed it.  Only the kernel itself sets 2.
   calls.call("set the dumpable setting", SYS_prctl,
              {PR_SET_DUMPABLE, process.dumpable == 1 ? 1U : 0U});

@@ -40,9 +40,9 @@ void rebuild_attributes(const state::ProcessT& process, int working_directory, C
 /// What is set from outside, while the process still has our credentials.
 void rebuild_from_outside(const state::ProcessT& process, pid_t pid);
 
-/// Adds the calls that give the process its limits, but room in the signal queue for everything
-/// that is still to be raised.  It may do what we may.
-void rebuild_limits(const state::ProcessT& process, CallStream& calls);
+/// The same for its limits, but with room in the signal queue for everything that is still to be
+/// raised.
+void rebuild_limits(const state::ProcessT& process, pid_t pid);
 
 /// Adds the calls after which the process can do no more than it should: when memory, signals and
 /// credentials are there.

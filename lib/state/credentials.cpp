@@ -177,10 +177,13 @@ std::int32_t CredentialQuestions::answers(const CallList& list, Capture& capture
   return static_cast<std::int32_t>(index);
 }
 
-state::CredentialsT own_credentials(const sys::Status& own) {
-  state::CredentialsT ours = credentials_in(own);
-  ours.secure_bits = sys::secure_bits();
-  return ours;
+state::CredentialsT credentials_of_stub(pid_t pid) {
+  const auto status = sys::Status::read(pid);
+  if (!status) throw Error{Errc::target_gone, fmt::format("process {} has ended", pid)};
+  state::CredentialsT credentials = credentials_in(*status);
+  // Inherited, but for this one.
+  credentials.secure_bits = sys::secure_bits() & ~static_cast<std::uint32_t>(SECBIT_KEEP_CAPS);
+  return credentials;
 }
 
 std::size_t rebuild_credential_calls(const state::CredentialsT& wanted) {
@@ -222,7 +225,11 @@ void give_up(const state::CredentialsT& wanted, const state::CredentialsT& ours,
 
 void refuse_lacking_credentials(const state::ProcessT& process, const sys::Status& own,
                                 Refusals& refusals) {
-  const state::CredentialsT ours = own_credentials(own);
+  state::CredentialsT ours = credentials_in(own);
+  ours.secure_bits = sys::secure_bits();
+  // A program that is started by somebody else than root has none but the ambient capabilities.
+  if (ours.users[1] != 0 || (ours.secure_bits & SECBIT_NOROOT) != 0)
+    ours.permitted = ours.effective = ours.ambient;
   const auto require = [&](int capability, const char* what) {
     if ((ours.effective & bit(capability)) == 0)
       refusals.add("credentials: {}: icecore needs {}", what, names_of(bit(capability)));

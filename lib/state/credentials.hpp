@@ -30,8 +30,8 @@ class CredentialQuestions {
   std::size_t secure_bits_, thread_keyring_, process_keyring_;
 };
 
-/// Of our own process, which one that we start has too.
-state::CredentialsT own_credentials(const sys::Status& own);
+/// What a process that we have just started has of ours.
+state::CredentialsT credentials_of_stub(pid_t pid);
 
 /// Adds the calls with which a thread that has credentials `ours` takes on `wanted`: up to the last
 /// of them it may do what we may, afterwards what `wanted` may.  `before_last` adds what needs the

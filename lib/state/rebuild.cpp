@@ -436,7 +436,7 @@ void ProcessRebuild::make_threads() {
   for (std::size_t i = 1; i < ids.size(); ++i) process_->adopt(ids[i], image_.threads[i]->tid);
 
   rebuild_from_outside(image_, process_->pid());
-  rebuild_limits(image_, *calls_);
+  rebuild_limits(image_, process_->pid());
   if (const std::int32_t common = common_seccomp(image_); common >= 0) {
     const state::SeccompT& seccomp = *image_.seccomp[static_cast<std::size_t>(common)];
     for (const auto& filter : seccomp.filters)
@@ -458,7 +458,7 @@ void ProcessRebuild::make_threads() {
 
 /// Everything that the threads set for themselves, all at the same time.
 void ProcessRebuild::set_up_threads() {
-  const state::CredentialsT ours = own_credentials(own_status());
+  const state::CredentialsT ours = credentials_of_stub(process_->pid());
   std::vector<CallList> lists;
   std::vector<RemoteSyscalls::Job> jobs;
   lists.reserve(image_.threads.size());

@@ -124,9 +124,10 @@ void ThreadSettingQuestions::answers(const CallList& list, Capture& capture, con
     state.l1d_flush = static_cast<std::uint32_t>(l1d);
   if (list.result(memory_policy_) == 0) {
     state.memory_policy = list.value<std::int32_t>(words_ + 16);
-    if (state.memory_policy != 0)
-      for (std::size_t i = 0; i < kNodeWords; ++i)
-        state.memory_nodes.push_back(list.value<std::uint64_t>(words_ + 24 + 8 * i));
+    for (std::size_t i = 0; i < kNodeWords && state.memory_policy != 0; ++i)
+      state.memory_nodes.push_back(list.value<std::uint64_t>(words_ + 24 + 8 * i));
+    while (!state.memory_nodes.empty() && state.memory_nodes.back() == 0)
+      state.memory_nodes.pop_back();
   }
   Refusals& refusals = capture.refusals;
   if (const auto signal = list.value<std::int32_t>(words_); signal != 0)

@@ -15,7 +15,7 @@ class ThreadSettingQuestions {
  public:
   /// Room that a CallList for these questions needs.
   static constexpr std::size_t kCalls = 7;
-  static constexpr std::size_t kBytes = kCalls * 64 + 128;
+  static constexpr std::size_t kBytes = kCalls * 64 + 256;
 
   explicit ThreadSettingQuestions(CallList& list);
 
@@ -24,7 +24,7 @@ class ThreadSettingQuestions {
                const sys::Status& status, state::ThreadT& state) const;
 
  private:
-  static constexpr std::size_t kNodeWords = 2;
+  static constexpr std::size_t kNodeWords = 16;  // of 1024 nodes, the most there can be
 
   std::uint64_t words_;
   std::size_t slack_, cpuid_, l1d_flush_, io_flusher_, memory_policy_;
