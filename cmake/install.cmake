@@ -3,7 +3,7 @@ include(CMakePackageConfigHelpers)
 
 set(PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/icecore)
 
-install(TARGETS icecore EXPORT icecore_targets
+install(TARGETS icecore icecore_guest EXPORT icecore_targets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} FILE_SET HEADERS)
 install(EXPORT icecore_targets NAMESPACE icecore:: FILE icecore-targets.cmake
         DESTINATION ${PACKAGE_DIR})

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "compat/platform.hpp"
 #include "image/image_data.hpp"
 #include "state/rebuild.hpp"
@@ -31,6 +33,13 @@ void check_ids(const state::ProcessT& process, const RestoreOptions& options,
           "end the process that has it, or use --pids namespace"));
 }
 
+/// Says that nothing of this kind stands against a restore, if so.
+void add_fine(std::string_view kind, std::string subject, std::vector<Finding>& findings) {
+  const auto mentions = [&](const Finding& f) { return !f.ok && f.subject.starts_with(kind); };
+  if (std::ranges::none_of(findings, mentions))
+    findings.push_back({.ok = true, .subject = std::move(subject), .reason = {}, .remedy = {}});
+}
+
 /// "file /x: was modified" becomes subject and reason.
 Finding from_refusal(const std::string& reason) {
   const std::size_t colon = reason.find(": ");
@@ -43,7 +52,7 @@ Finding from_refusal(const std::string& reason) {
 std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions& options) {
   const state::ManifestT& manifest = image.manifest();
   std::vector<Finding> findings;
-  for (Mismatch& mismatch : compare_platform(manifest))
+  for (Mismatch& mismatch : compare_platform(manifest, platform_here()))
     findings.push_back(
         bad(std::move(mismatch.subject), std::move(mismatch.reason), std::move(mismatch.remedy)));
   Refusals refusals;
@@ -57,29 +66,33 @@ std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions&
   return findings;
 }
 
+std::vector<Finding> Image::check(const Host& host) const {
+  std::vector<Finding> findings;
+  for (Mismatch& mismatch : compare_platform(data().reader.manifest(), host))
+    findings.push_back(
+        bad(std::move(mismatch.subject), std::move(mismatch.reason), std::move(mismatch.remedy)));
+  add_fine("cpu", "cpu", findings);
+  add_fine("kernel", "kernel", findings);
+  return findings;
+}
+
 std::vector<Finding> Image::check() const { return check(RestoreOptions{}); }
 
 std::vector<Finding> Image::check(const RestoreOptions& options) const {
   std::vector<Finding> findings = check_image(data().reader, options);
   const state::ManifestT& manifest = data().reader.manifest();
-  const auto mentioned = [&](std::string_view kind) {
-    return std::ranges::any_of(
-        findings, [&](const Finding& f) { return !f.ok && f.subject.starts_with(kind); });
-  };
-  const auto fine = [&](std::string_view kind, std::string subject) {
-    if (!mentioned(kind))
-      findings.push_back({.ok = true, .subject = std::move(subject), .reason = {}, .remedy = {}});
-  };
-  fine("cpu", "cpu");
-  fine("kernel", "kernel");
-  fine("file", fmt::format("files ({})", manifest.process->files.size()));
-  fine("fd", "descriptors");
-  fine("pid", "process ids");
+  add_fine("cpu", "cpu", findings);
+  add_fine("kernel", "kernel", findings);
+  add_fine("file", fmt::format("files ({})", manifest.process->files.size()), findings);
+  add_fine("fd", "descriptors", findings);
+  add_fine("pid", "process ids", findings);
   if (const ClockOffsets forward = clock_offsets(*manifest.process); forward.needed())
-    fine("clock", fmt::format("clocks, in a time namespace: CLOCK_MONOTONIC set forward by {} s",
-                              forward.monotonic_ns / 1'000'000'000));
+    add_fine("clock",
+             fmt::format("clocks, in a time namespace: CLOCK_MONOTONIC set forward by {} s",
+                         forward.monotonic_ns / 1'000'000'000),
+             findings);
   else
-    fine("clock", "clocks");
+    add_fine("clock", "clocks", findings);
   return findings;
 }
 

@@ -318,6 +318,11 @@ Image Image::open(const std::filesystem::path& path) {
   }
 }
 
+std::string Image::identity() const {
+  const Digest128& digest = data_->reader.identity();
+  return fmt::format("{:016x}{:016x}", digest.high, digest.low);
+}
+
 ImageInfo Image::info() const {
   const ImageReader& reader = data_->reader;
   const state::ProcessT& process = *reader.manifest().process;
@@ -345,6 +350,7 @@ ImageInfo Image::info() const {
       .arguments = read_arguments(reader),
       .working_directory = process.working_directory->path,
       .kernel_release = reader.manifest().platform->kernel_release,
+      .cpu_baseline = reader.manifest().platform->cpu_baseline,
       .threads = thread_infos(process),
       .mappings = mapping_infos(process, reader.page_map()),
       .descriptors = descriptor_infos(process),

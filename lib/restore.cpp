@@ -11,6 +11,7 @@
 
 #include "check.hpp"
 #include "fault_injection.hpp"
+#include "guest_area.hpp"
 #include "memory/page_store.hpp"
 #include "memory/prefetch.hpp"
 #include "restore_story.hpp"
@@ -122,6 +123,7 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   RestoreReport report;
   const ImageReader& image = data.reader;
   const state::ProcessT& process = *image.manifest().process;
+  check_invocation(options.invocation);
   throw_if_incompatible(image, options);
   report.check = watch.lap();
   fault_point("restore: checked");
@@ -170,6 +172,7 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   stop_if_asked(options);
 
   rebuild.set_registers();
+  greet_guest(process, rebuild.pid(), rebuild.process(), options.invocation);
   fault_point("restore: ready");
   report.thaw = watch.lap();
   report.total = watch.elapsed();

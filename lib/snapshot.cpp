@@ -7,8 +7,10 @@
 
 #include <fmt/format.h>
 
+#include "compat/baseline.hpp"
 #include "compat/platform.hpp"
 #include "fault_injection.hpp"
+#include "guest_area.hpp"
 #include "icecore/error.hpp"
 #include "image/image_writer.hpp"
 #include "image/state_generated.h"
@@ -43,7 +45,9 @@ PageSelection select(Capture& capture, const CapturedProcess& captured,
 SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const SnapshotOptions& options) {
   Stopwatch watch;
   SnapshotReport report;
+  check_baseline(options.cpu_baseline);
   preflight(pid);
+  GuestPause pause{pid, options.hook_patience, options.stop};
   SleepObserver sleeps{pid};  // a freeze wakes every thread: look before
   ImageWriter image{path};    // cannot be written?  Then the target is not even touched
   PageEncoder encoder{image, options.encoding, options.zstd_level};
@@ -57,6 +61,7 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
 
   // From here to the thaw the process stands still: read only what must be consistent.
   Capture capture{process};
+  capture.outside = options.outside;
   refuse_other_worlds(pid, capture.refusals);  // again: it has run since
   refuse_to_enter(capture);
   throw_refusals(capture);
@@ -83,13 +88,14 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   if (!options.kill) {
     sleeps.shorten_timeouts(process);
     process.thaw();
+    pause.end();
   }
   report.frozen = report.freeze + report.state + report.pages;
 
   // Nothing below looks at the process again.
   capture.files.complete();
   state::ManifestT manifest;
-  manifest.platform = capture_platform(std::move(captured.vdso));
+  manifest.platform = capture_platform(std::move(captured.vdso), options.cpu_baseline);
   manifest.process = std::move(captured.state);
   manifest.process->files = capture.files.take();
   image.finish(manifest, map);

@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "command.hpp"
-#include "json.hpp"
+#include "host_file.hpp"
+#include "json/json.hpp"
 #include "restore_options.hpp"
 
 namespace icecore::tool {
@@ -36,11 +37,15 @@ class Check final : public Invocation {
  public:
   explicit Check(CLI::App& app) : choices_(app) {
     app.add_option("IMAGE", image_, "The image")->option_text(" ")->required();
+    app.add_option("--host", host_,
+                   "Not for this machine but for the one described in a file that `icecore host` "
+                   "has written; files and process ids are not looked at then")
+        ->option_text("FILE");
     add_json_option(app);
   }
 
   int run() override {
-    const std::vector<Finding> findings = Image::open(image_).check(choices_.options());
+    const std::vector<Finding> findings = find();
     const bool restorable = std::ranges::all_of(findings, &Finding::ok);
     if (json) {
       JsonObject object;
@@ -53,7 +58,13 @@ class Check final : public Invocation {
   }
 
  private:
+  std::vector<Finding> find() const {
+    const Image image = Image::open(image_);
+    return host_.empty() ? image.check(choices_.options()) : image.check(read_host_file(host_));
+  }
+
   RestoreChoices choices_;
+  std::string host_;
   std::string image_;
 };
 

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cstdio>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace icecore::tool {
 
@@ -20,6 +22,9 @@ class Invocation {
 
   bool json = false;
   std::FILE* json_stream = stdout;  ///< also for an error, if `json`
+
+  /// For `run`: everything behind the first "--".
+  std::vector<std::string> behind_dashes;
 
   /// The signal that asked for an end, or 0; see StopOnSignal.
   std::atomic<int> stop_signal = 0;
@@ -47,9 +52,13 @@ extern const Command kCheck;
 extern const Command kInspect;
 extern const Command kVerify;
 extern const Command kCore;
+extern const Command kRun;
+extern const Command kStore;
+extern const Command kHost;
+extern const Command kFleet;
 
-/// What `restore` ends with when icecore itself fails, as env(1) and timeout(1) do, so that it is
-/// not mistaken for a status of the restored process.
+/// What `restore` and `run` end with when icecore itself fails, as env(1) and timeout(1) do, so
+/// that it is not mistaken for a status of the restored process.
 constexpr int kOwnFailure = 125;
 
 }  // namespace icecore::tool

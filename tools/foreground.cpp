@@ -8,43 +8,23 @@
 
 #include <array>
 
-#include "signals.hpp"
-
 namespace icecore::tool {
 namespace {
 
-/// Ours and its process group is the same: a signal from the terminal has reached it already.
-bool shares_our_group(const RestoredProcess& process) {
-  return ::getpgid(process.pid()) == ::getpgrp();
-}
-
-/// Stops us when the process has stopped, so that the shell sees it.  Whatever continues us is
-/// passed on like any other signal.
-void stop_if_stopped(const RestoredProcess& process) {
-  ::siginfo_t info{};
-  const auto pid = static_cast<id_t>(process.pid());
-  if (::waitid(P_PID, pid, &info, WSTOPPED | WNOHANG) == 0 && info.si_pid != 0) ::raise(SIGSTOP);
-}
-
-void handle(const SignalReader::Received& signal, const RestoredProcess& process) {
-  if (signal.number == SIGCHLD)
-    stop_if_stopped(process);
-  else if (!signal.from_terminal || !shares_our_group(process))
-    process.signal(signal.number);
-}
-
-bool ended(const RestoredProcess& process, const SignalReader& reader, int& pager) {
+bool ended(const RestoredProcess& process, const StandIn& stand_in, int& pager, Ending& ending) {
   std::array<::pollfd, 3> waits{
-      {{process.pidfd(), POLLIN, 0}, {reader.fd(), POLLIN, 0}, {pager, POLLIN, 0}}};
+      {{process.pidfd(), POLLIN, 0}, {stand_in.fd(), POLLIN, 0}, {pager, POLLIN, 0}}};
   ::poll(waits.data(), waits.size(), -1);
   if (waits[2].revents != 0) {
-    while (const auto message = process.pager_message())
+    while (const auto message = process.pager_message()) {
       fmt::print(stderr, "icecore: {}\n", *message);
+      ending.fault = *message;
+    }
     if ((waits[2].revents & POLLHUP) != 0) pager = -1;
     if (process.pager_lost()) {
-      fmt::print(stderr,
-                 "icecore: the pager was killed; so is the process, whose memory would be "
-                 "wrong\n");
+      ending.fault = "the pager was killed; so is the process, whose memory would be wrong";
+      ending.our_fault = true;
+      fmt::print(stderr, "icecore: {}\n", ending.fault);
       process.signal(SIGKILL);
     }
   }
@@ -58,15 +38,48 @@ sigset_t foreground_signals() {
                       SIGCONT, SIGTSTP, SIGCHLD});
 }
 
-int stay_in_foreground(RestoredProcess& process) {
-  const SignalReader reader{foreground_signals()};
-  stop_if_stopped(process);  // before we listened
-  int pager = process.pager_fd();
-  while (!ended(process, reader, pager))
-    while (const auto signal = reader.read()) handle(*signal, process);
+StandIn::StandIn(pid_t pid) : pid_(pid), reader_(foreground_signals()) {
+  stop_if_stopped();  // before we listened
+}
 
-  const int status = process.wait();
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+void StandIn::pass_signals(bool snapshotting) const {
+  while (const auto signal = reader_.read()) handle(*signal, snapshotting);
+}
+
+void StandIn::handle(const SignalReader::Received& signal, bool snapshotting) const {
+  if (signal.number == SIGCHLD) {
+    if (!snapshotting) stop_if_stopped();
+  } else if (!signal.from_terminal || !shares_our_group()) {
+    ::kill(pid_, signal.number);
+  }
+}
+
+/// Its process group is ours: a signal from the terminal has reached it already.
+bool StandIn::shares_our_group() const { return ::getpgid(pid_) == ::getpgrp(); }
+
+/// Stops us when the process has stopped, so that the shell sees it.  Whatever continues us is
+/// passed on like any other signal.
+void StandIn::stop_if_stopped() const {
+  ::siginfo_t info{};
+  if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WNOHANG) == 0 && info.si_pid != 0)
+    ::raise(SIGSTOP);
+}
+
+int shell_status(int wait_status) {
+  return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
+
+Ending stay_in_foreground(RestoredProcess& process) {
+  Ending ending;
+  {
+    const StandIn stand_in{process.pid()};
+    int pager = process.pager_fd();
+    while (!ended(process, stand_in, pager, ending)) stand_in.pass_signals();
+  }
+  ending.status = shell_status(process.wait());
+  const bool lost = process.pager_statistics().lost_bytes != 0;
+  ending.our_fault = ending.our_fault || (lost && ending.status > 128);
+  return ending;
 }
 
 }  // namespace icecore::tool

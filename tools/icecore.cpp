@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The program `icecore`: finds the subcommand, runs it, and turns what it throws into one message
-// and an exit status: 1 failure (restore: 125), 2 wrong usage, 128 + N stopped by signal N.
+// and an exit status: 1 failure (restore, run: 125), 2 wrong usage, 128 + N stopped by signal N.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <icecore/error.hpp>
@@ -18,14 +18,15 @@
 #include <vector>
 
 #include "command.hpp"
-#include "json.hpp"
+#include "json/json.hpp"
 
 namespace icecore::tool {
 namespace {
 
 constexpr int kUsage = 2;
 
-const Command* const kCommands[] = {&kSnapshot, &kRestore, &kCheck, &kInspect, &kVerify, &kCore};
+const Command* const kCommands[] = {&kSnapshot, &kRestore, &kCheck, &kInspect, &kVerify,
+                                    &kCore,     &kRun,     &kStore, &kHost,    &kFleet};
 
 const char* name_of(Errc code) {
   switch (code) {
@@ -72,6 +73,8 @@ int run(const Command& command, Invocation& invocation) {
     const int status = invocation.run();
     if (std::fflush(stdout) != 0) throw_output_error();
     return status;
+  } catch (const CLI::ParseError&) {
+    throw;  // what only shows when the options are looked at together
   } catch (const Error& error) {
     print_error(invocation, error);
     if (error.code() == Errc::cancelled && invocation.stop_signal != 0)
@@ -125,15 +128,25 @@ int main(int argc, char** argv) {
   app.footer("`icecore help COMMAND` shows the options of a command; see also icecore(1).");
 
   int status = 0;
+  std::vector<std::string> behind_dashes;
   std::vector<std::unique_ptr<Invocation>> invocations;
   for (const Command* command : kCommands) {
     CLI::App* subcommand = app.add_subcommand(command->name, command->summary);
     Invocation& invocation = *invocations.emplace_back(command->declare(*subcommand));
-    subcommand->final_callback(
-        [command, &invocation, &status] { status = run(*command, invocation); });
+    subcommand->final_callback([command, &invocation, &status, &behind_dashes] {
+      invocation.behind_dashes = behind_dashes;
+      status = run(*command, invocation);
+    });
   }
 
-  const std::vector<std::string> words = arguments(argc, argv);
+  std::vector<std::string> words = arguments(argc, argv);
+  if (!words.empty() && words[0] == kRun.name) {
+    const auto dashes = std::ranges::find(words, "--");
+    if (dashes != words.end()) {
+      behind_dashes.assign(dashes + 1, words.end());
+      words.erase(dashes, words.end());
+    }
+  }
   if (const auto unknown = unknown_command(words))
     return usage_error(fmt::format("there is no command {}", *unknown));
   try {

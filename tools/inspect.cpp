@@ -9,7 +9,7 @@
 
 #include "command.hpp"
 #include "format.hpp"
-#include "json.hpp"
+#include "json/json.hpp"
 
 namespace icecore::tool {
 namespace {

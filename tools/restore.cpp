@@ -12,7 +12,7 @@
 
 #include "command.hpp"
 #include "foreground.hpp"
-#include "json.hpp"
+#include "json/json.hpp"
 #include "pid_file.hpp"
 #include "progress_line.hpp"
 #include "restore_options.hpp"
@@ -72,7 +72,7 @@ class Restore final : public Invocation {
     if (json) print_json(process);
     // A signal that came too late to stop the restore is meant for the process.
     if (stop_signal != 0) process.signal(stop_signal);
-    return stay_in_foreground(process);
+    return stay_in_foreground(process).status;
   }
 
   int run_detached() {

@@ -11,7 +11,7 @@
 
 #include "command.hpp"
 #include "format.hpp"
-#include "json.hpp"
+#include "json/json.hpp"
 #include "progress_line.hpp"
 #include "signals.hpp"
 

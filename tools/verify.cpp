@@ -5,7 +5,7 @@
 #include <icecore/image.hpp>
 
 #include "command.hpp"
-#include "json.hpp"
+#include "json/json.hpp"
 #include "progress_line.hpp"
 #include "signals.hpp"
 

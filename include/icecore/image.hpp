@@ -29,6 +29,7 @@ struct ImageInfo {
   std::vector<std::string> arguments;  ///< argv
   std::string working_directory;
   std::string kernel_release;  ///< of the machine the snapshot was taken on
+  std::string cpu_baseline;    ///< the program was kept to, or empty
 
   struct Thread {
     pid_t tid = 0;
@@ -78,6 +79,7 @@ struct Finding {
 };
 
 struct RestoreOptions;
+struct Host;
 
 /// An image file, opened and verified so far that everything but its pages may be used.
 ///
@@ -91,6 +93,9 @@ class ICECORE_EXPORT Image {
 
   ImageInfo info() const;
 
+  /// 32 hexadecimal digits that no other image has.
+  std::string identity() const;
+
   /// Reads every page and holds it against its digest.  Throws Errc::corrupt_image naming the
   /// first page or frame that differs.  Returns the number of stored pages.
   std::uint64_t verify(const ProgressCallback& progress = {}, std::stop_token stop = {}) const;
@@ -98,6 +103,10 @@ class ICECORE_EXPORT Image {
   /// Holds what the image needs against this machine, without touching anything.
   std::vector<Finding> check() const;
   std::vector<Finding> check(const RestoreOptions& options) const;
+
+  /// Holds what the image needs of a machine against one that may be elsewhere.  Files, process ids
+  /// and descriptors are not looked at.
+  std::vector<Finding> check(const Host& host) const;
 
   /// Writes a plain ELF core file, mode 0600, whole or not at all.  For a raw image that is a copy.
   void write_core(const std::filesystem::path& core, const ProgressCallback& progress = {},

@@ -55,6 +55,12 @@ enum class Record {
   no,
 };
 
+/// What differs between two uses of one image, for a program that asks libicecore_guest.
+struct Invocation {
+  std::vector<std::string> variables = {};  ///< "NAME=VALUE"
+  std::vector<std::string> arguments = {};
+};
+
 struct RestoreOptions {
   Pids pids = Pids::automatic;
 
@@ -70,6 +76,10 @@ struct RestoreOptions {
   /// Descriptors of the caller that take the place of the process's standard input, output and
   /// error where those led outside (terminal, pipe, socket).  -1: /dev/null.
   std::array<int, 3> standard_streams = {0, 1, 2};
+
+  /// Nobody sees it in a program without libicecore_guest: its own arguments and environment stay
+  /// as they were.  At most 60 KiB.
+  Invocation invocation = {};
 
   ProgressCallback progress = {};
 

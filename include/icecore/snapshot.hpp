@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <stop_token>
+#include <string>
+#include <vector>
 
 namespace icecore {
 
@@ -31,6 +33,18 @@ struct SnapshotOptions {
   /// Wait until the image is on disk.  Without it a power failure may lose the image; it is never
   /// seen incomplete by other processes either way.
   bool fsync = true;
+
+  /// Descriptors that are not the process's own, whatever they are: each restore attaches the
+  /// standard streams to its caller's and others to what RestoreOptions::external names.  By
+  /// default those are the terminals, pipes and sockets whose other end somebody else has.
+  std::vector<int> outside = {};
+
+  /// The program was started with baseline_environment() of this baseline, so it needs no vector
+  /// instructions beyond it.
+  std::string cpu_baseline = {};
+
+  /// How long to wait for the callbacks of a program with libicecore_guest.
+  std::chrono::milliseconds hook_patience{10'000};
 
   ProgressCallback progress = {};
 
@@ -63,5 +77,8 @@ struct SnapshotReport {
 /// Throws icecore::Error; the target then runs on unharmed.
 ICECORE_EXPORT SnapshotReport snapshot(pid_t pid, const std::filesystem::path& image,
                                        const SnapshotOptions& options = {});
+
+/// Lets a program with libicecore_guest go on that waits for a snapshot which nobody will take.
+ICECORE_EXPORT void let_guest_go_on(pid_t pid);
 
 }  // namespace icecore

@@ -8,12 +8,19 @@
 #include <cstring>
 #include <iterator>
 
+#include "compat/baseline.hpp"
+#include "image/digest.hpp"
 #include "sys/cpu.hpp"
 #include "sys/proc_maps.hpp"
 #include "sys/process.hpp"
 
 namespace icecore {
 namespace {
+
+std::string digest_text(std::span<const std::uint8_t> bytes) {
+  const Digest128 digest = digest128(std::as_bytes(bytes));
+  return fmt::format("{:016x}{:016x}", digest.high, digest.low);
+}
 
 /// XSAVE components that some thread of the image has in use.
 std::uint64_t components_in_use(const state::ProcessT& process) {
@@ -28,10 +35,10 @@ std::uint64_t components_in_use(const state::ProcessT& process) {
   return used;
 }
 
-void compare_instructions(const state::PlatformT& image, std::vector<Mismatch>& mismatches) {
-  const auto here = sys::instruction_features();
+void compare_instructions(const state::PlatformT& image, const Host& host,
+                          std::vector<Mismatch>& mismatches) {
   std::vector<std::string> missing;
-  std::ranges::set_difference(image.cpu_features, here, std::back_inserter(missing));
+  std::ranges::set_difference(image.cpu_features, host.cpu_features, std::back_inserter(missing));
   if (!missing.empty())
     mismatches.push_back(
         {"cpu",
@@ -39,14 +46,15 @@ void compare_instructions(const state::PlatformT& image, std::vector<Mismatch>& 
          "restore on a machine with these features, or snapshot on one without them"});
 }
 
-void compare_xsave(const state::ManifestT& image, std::vector<Mismatch>& mismatches) {
-  const sys::XsaveLayout here = sys::xsave_layout();
+void compare_xsave(const state::ManifestT& image, const Host& host,
+                   std::vector<Mismatch>& mismatches) {
   const std::uint64_t used = components_in_use(*image.process);
   for (std::size_t i = 2; i < 64; ++i) {
     if ((used >> i & 1) == 0) continue;
     const auto& offsets = image.platform->xsave_offsets;
-    const std::uint32_t there = i < offsets.size() ? offsets[i] : 0;
-    if ((here.components >> i & 1) != 0 && here.offsets[i] == there) continue;
+    const std::uint64_t there = i < offsets.size() ? offsets[i] : 0;
+    const std::uint64_t here = i < host.xsave_offsets.size() ? host.xsave_offsets[i] : 0;
+    if ((host.xsave_components >> i & 1) != 0 && here == there) continue;
     mismatches.push_back(
         {"cpu",
          fmt::format("keeps extended registers (XSAVE component {}) in another place, "
@@ -57,58 +65,73 @@ void compare_xsave(const state::ManifestT& image, std::vector<Mismatch>& mismatc
   }
 }
 
-/// Names and sizes of the kernel's mappings for the vdso, one after the other.
-struct VdsoPart {
-  std::string name;
-  std::uint64_t size;
-  friend bool operator==(const VdsoPart&, const VdsoPart&) = default;
-};
+std::string vdso_part(std::string_view name, std::uint64_t size_bytes) {
+  return fmt::format("{} {}", name, size_bytes);
+}
 
-std::vector<VdsoPart> parts_in(const state::AddressSpaceT& image) {
-  std::vector<VdsoPart> parts;
+std::vector<std::string> vdso_parts(const state::AddressSpaceT& image) {
+  std::vector<std::string> parts;
   for (const state::Mapping& mapping : image.mappings)
     if (mapping.kind() == state::MappingKind::vdso && mapping.name() >= 0)
-      parts.push_back(
-          {image.names[static_cast<std::size_t>(mapping.name())], mapping.end() - mapping.start()});
+      parts.push_back(vdso_part(image.names[static_cast<std::size_t>(mapping.name())],
+                                mapping.end() - mapping.start()));
   return parts;
 }
 
-void compare_vdso(const state::ManifestT& image, std::vector<Mismatch>& mismatches) {
-  const auto wanted = parts_in(*image.process->address_space);
+void compare_vdso(const state::ManifestT& image, const Host& host,
+                  std::vector<Mismatch>& mismatches) {
+  const auto wanted = vdso_parts(*image.process->address_space);
   if (wanted.empty()) return;
-  std::vector<VdsoPart> here;
-  std::span<const std::uint8_t> text;
-  for (const sys::Vma& vma : sys::read_maps(sys::current_process())) {
-    if (vma.name != "[vdso]" && vma.name != "[vvar]" && vma.name != "[vvar_vclock]") continue;
-    here.push_back({vma.name, vma.size()});
-    if (vma.name == "[vdso]") text = {reinterpret_cast<const std::uint8_t*>(vma.start), vma.size()};
-  }
-  if (here != wanted || !std::ranges::equal(text, image.platform->vdso))
+  if (host.vdso_parts != wanted || host.vdso_digest != digest_text(image.platform->vdso))
     mismatches.push_back({"kernel",
                           fmt::format("has another vdso than the image's ({}, here {})",
-                                      image.platform->kernel_release, sys::kernel_release()),
+                                      image.platform->kernel_release, host.kernel_release),
                           "restore under the same kernel build"});
+}
+
+void look_at_vdso(Host& host) {
+  for (const sys::Vma& vma : sys::read_maps(sys::current_process())) {
+    if (vma.name != "[vdso]" && vma.name != "[vvar]" && vma.name != "[vvar_vclock]") continue;
+    host.vdso_parts.push_back(vdso_part(vma.name, vma.size()));
+    if (vma.name == "[vdso]")
+      host.vdso_digest =
+          digest_text({reinterpret_cast<const std::uint8_t*>(vma.start), vma.size()});
+  }
 }
 
 }  // namespace
 
-std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vdso) {
+std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vdso,
+                                                   const std::string& cpu_baseline) {
   auto platform = std::make_unique<state::PlatformT>();
   const sys::XsaveLayout layout = sys::xsave_layout();
   platform->kernel_release = sys::kernel_release();
   platform->xsave_size = layout.size_bytes;
   platform->xfeatures = layout.components;
   platform->xsave_offsets.assign(layout.offsets.begin(), layout.offsets.end());
-  platform->cpu_features = sys::instruction_features();
+  platform->cpu_features = features_within(cpu_baseline, sys::instruction_features());
+  platform->cpu_baseline = cpu_baseline;
   platform->vdso = std::move(vdso);
   return platform;
 }
 
-std::vector<Mismatch> compare_platform(const state::ManifestT& image) {
+Host platform_here() {
+  Host host;
+  const sys::XsaveLayout layout = sys::xsave_layout();
+  host.kernel_release = sys::kernel_release();
+  host.xsave_size_bytes = layout.size_bytes;
+  host.xsave_components = layout.components;
+  host.xsave_offsets.assign(layout.offsets.begin(), layout.offsets.end());
+  host.cpu_features = sys::instruction_features();
+  look_at_vdso(host);
+  return host;
+}
+
+std::vector<Mismatch> compare_platform(const state::ManifestT& image, const Host& host) {
   std::vector<Mismatch> mismatches;
-  compare_instructions(*image.platform, mismatches);
-  compare_xsave(image, mismatches);
-  compare_vdso(image, mismatches);
+  compare_instructions(*image.platform, host, mismatches);
+  compare_xsave(image, host, mismatches);
+  compare_vdso(image, host, mismatches);
   return mismatches;
 }
 

@@ -7,21 +7,30 @@
 #include <string>
 #include <vector>
 
+#include "icecore/host.hpp"
 #include "image/state_generated.h"
 
 namespace icecore {
 
-/// This machine, as an image made here records it.  `vdso` is that of the process.
-std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vdso);
+/// This machine, as an image made here records it.  `vdso` is that of the process; `cpu_baseline`
+/// is one of the levels of baseline.hpp, or empty.
+std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vdso,
+                                                   const std::string& cpu_baseline);
 
-/// How one thing that an image needs differs here.
+/// What Host::worker_type has to be, by all else that the machine says.
+std::string worker_type_of(const Host& host);
+
+/// How one thing that an image needs differs on a machine.
 struct Mismatch {
   std::string subject;
   std::string reason;
   std::string remedy;
 };
 
-/// Everything in which this machine cannot stand in for the image's.
-std::vector<Mismatch> compare_platform(const state::ManifestT& image);
+/// As much of this machine as compare_platform() looks at.
+Host platform_here();
+
+/// Everything in which the machine cannot stand in for the image's.
+std::vector<Mismatch> compare_platform(const state::ManifestT& image, const Host& host);
 
 }  // namespace icecore

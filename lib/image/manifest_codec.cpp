@@ -63,6 +63,7 @@ class UnpackedSize {
     add(platform->xsave_offsets());
     add(platform->cpu_features());
     add(platform->vdso());
+    add(platform->cpu_baseline());
   }
 
   void add(const state::Process* process) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <vector>
+
 #include "state/file_table.hpp"
 #include "state/refusals.hpp"
 #include "sys/process.hpp"
@@ -27,7 +29,8 @@ struct Capture {
   sys::RemoteMemory memory;
   std::vector<sys::Status> statuses;  ///< of each thread, the leader first
   FileTable files;
-  bool is_being_loaded = false;  ///< its pager has told what is missing
+  bool is_being_loaded = false;   ///< its pager has told what is missing
+  std::vector<int> outside = {};  ///< descriptors that belong to whoever restores
   Refusals refusals;  ///< a room that meets what it cannot keep adds to these and goes on
 };
 

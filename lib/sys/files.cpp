@@ -7,7 +7,9 @@
 #include <linux/memfd.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
@@ -41,6 +43,29 @@ FileStatus status(const Fd& file) {
   FileStatus status{};
   checked([&] { return ::fstat(file.get(), &status); }, "look at descriptor {}", file.get());
   return status;
+}
+
+FileStatus status_of_link(const std::string& path) {
+  FileStatus status{};
+  checked([&] { return ::lstat(path.c_str(), &status); }, "look at {}", path);
+  return status;
+}
+
+Fd try_lock(const std::string& path) {
+  constexpr mode_t kMode = 0600;
+  Fd file{checked([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kMode); },
+                  "open {}", path)};
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
+  if (errno == EWOULDBLOCK) return Fd{};
+  throw_errno(errno, fmt::format("lock {}", path));
+}
+
+void append_byte(const std::string& path) {
+  constexpr mode_t kMode = 0600;
+  const Fd file{checked(
+      [&] { return ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, kMode); },
+      "open {}", path)};
+  checked([&] { return ::write(file.get(), ".", 1); }, "write {}", path);
 }
 
 Fd open_file(const std::string& path, int flags) {
@@ -268,6 +293,30 @@ void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes) {
                              "fill a pipe");
     bytes = bytes.subspan(static_cast<std::size_t>(put));
   }
+}
+
+bool is_eventfd(const Fd& file) {
+  return try_read_link(fmt::format("/proc/self/fd/{}", file.get())) == "anon_inode:[eventfd]";
+}
+
+void add_to_eventfd(const Fd& event, std::uint64_t count) {
+  checked([&] { return ::write(event.get(), &count, sizeof count); }, "write to an eventfd");
+}
+
+void try_add_to_eventfd(const Fd& event, std::uint64_t count) noexcept {
+  while (::write(event.get(), &count, sizeof count) == -1 && errno == EINTR) {
+  }
+}
+
+std::uint64_t take_from_eventfd(const Fd& event) {
+  std::uint64_t count = 0;
+  if (wait_readable(event, std::chrono::milliseconds{0}))
+    checked([&] { return ::read(event.get(), &count, sizeof count); }, "read an eventfd");
+  return count;
+}
+
+void fill_random(std::span<std::byte> bytes) {
+  checked([&] { return ::getrandom(bytes.data(), bytes.size(), 0); }, "draw random numbers");
 }
 
 Fd make_eventfd(std::uint64_t count, bool semaphore) {

@@ -33,6 +33,16 @@ std::optional<FileStatus> try_status(const std::string& path);
 FileStatus status(const std::string& path);
 FileStatus status(const Fd& file);
 
+/// Of a symbolic link, not of what it leads to.
+FileStatus status_of_link(const std::string& path);
+
+/// A file, made when there is none, that is locked (flock(2)) until this is closed.  Without
+/// descriptor when somebody else has it.
+Fd try_lock(const std::string& path);
+
+/// Adds a byte to a file, made when there is none.
+void append_byte(const std::string& path);
+
 /// Opens with O_CLOEXEC added.
 Fd open_file(const std::string& path, int flags);
 std::optional<Fd> try_open_file(const std::string& path, int flags);
@@ -135,6 +145,13 @@ void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes);
 // ---- others ----------------------------------------------------------------------------------
 
 Fd make_eventfd(std::uint64_t count, bool semaphore);
+bool is_eventfd(const Fd& file);
+void add_to_eventfd(const Fd& event, std::uint64_t count);
+void try_add_to_eventfd(const Fd& event, std::uint64_t count) noexcept;
+/// What it holds, which is then 0.  Does not wait.
+std::uint64_t take_from_eventfd(const Fd& event);
+
+void fill_random(std::span<std::byte> bytes);
 
 /// An unnamed file in memory that may be executed and mapped.
 Fd make_memory_file(const char* name);

@@ -29,7 +29,7 @@ def options(icecore, command):
 
 
 def manual_section(manual, command):
-    return manual.split(f".Ss icecore {command} ")[1].split("\n.Ss ")[0].split("\n.Sh ")[0]
+    return re.split(rf"\.Ss icecore {command}[ \n]", manual)[1].split("\n.Ss ")[0].split("\n.Sh ")[0]
 
 
 def in_manual(section, option):

@@ -109,6 +109,8 @@ void check_ownership(const OpenDescription& open) {
 }
 
 state::OpenUnion capture_one(DescriptorCapture& shared, const OpenDescription& open) {
+  if (std::ranges::find(shared.capture.outside, open.number) != shared.capture.outside.end())
+    return external_room.capture(shared, open);
   check_ownership(open);
   for (const DescriptorRoom* room : kRooms)
     if (room->matches(shared, open)) return room->capture(shared, open);

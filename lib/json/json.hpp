@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace icecore::tool {
+namespace icecore {
 
 /// `text` as a JSON string, quotes included.  Bytes that are not UTF-8 (a path can hold any) become
 /// U+FFFD.
@@ -34,6 +34,11 @@ class JsonObject {
   }
   JsonObject& add(std::string_view name, const std::vector<std::string>& values) {
     return add_list(name, values, json_string);
+  }
+
+  template <std::integral Number>
+  JsonObject& add(std::string_view name, const std::vector<Number>& values) {
+    return add_list(name, values, [](Number value) { return std::to_string(value); });
   }
 
   /// In whole microseconds; the name should end in _us.
@@ -67,4 +72,4 @@ class JsonObject {
   std::string fields_;
 };
 
-}  // namespace icecore::tool
+}  // namespace icecore

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "json.hpp"
+#include "json/json.hpp"
 
 #include <fmt/format.h>
 
 #include <cstddef>
 
-namespace icecore::tool {
+namespace icecore {
 namespace {
 
 unsigned byte_at(std::string_view text, std::size_t at) {
@@ -59,4 +59,4 @@ JsonObject& JsonObject::add_text(std::string_view name, std::string_view text) {
   return *this;
 }
 
-}  // namespace icecore::tool
+}  // namespace icecore

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "guest_area.hpp"
+
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <cstring>
+#include <string>
+
+#include "guest/area.h"
+#include "icecore/error.hpp"
+#include "icecore/snapshot.hpp"
+#include "sys/files.hpp"
+#include "sys/proc_maps.hpp"
+#include "sys/process.hpp"
+#include "sys/remote_memory.hpp"
+
+namespace icecore {
+namespace {
+
+using Area = ::icecore_area;
+
+bool is_area(const Area& area) {
+  return area.magic == ICECORE_AREA_MAGIC && area.version == ICECORE_AREA_VERSION;
+}
+
+std::optional<Area> read_area(pid_t pid, std::uint64_t address) {
+  Area area{};
+  const sys::RemoteMemory memory{pid};
+  if (!memory.try_read(address, std::as_writable_bytes(std::span{&area, 1})) || !is_area(area))
+    return std::nullopt;
+  return area;
+}
+
+/// In a process that runs.  Most have nothing of that size, and cost a look at their mappings.
+std::optional<Area> find_area(pid_t pid) {
+  for (const sys::Vma& vma : sys::read_maps(pid)) {
+    if (vma.size() != ICECORE_AREA_BYTES || !vma.name.empty() || vma.shared) continue;
+    if (auto area = read_area(pid, vma.start)) return area;
+  }
+  return std::nullopt;
+}
+
+/// A process may say of its descriptors what it likes.
+sys::Fd copy_eventfd(const sys::Fd& process, int number) {
+  try {
+    sys::Fd copy = sys::copy_descriptor(process, number);
+    return sys::is_eventfd(copy) ? std::move(copy) : sys::Fd{};
+  } catch (const Error&) {
+    return sys::Fd{};
+  }
+}
+
+std::string joined(const Invocation& invocation) {
+  std::string text;
+  for (const std::string& variable : invocation.variables) text.append(variable).push_back('\0');
+  text.push_back('\0');
+  for (const std::string& argument : invocation.arguments) text.append(argument).push_back('\0');
+  return text;
+}
+
+}  // namespace
+
+GuestPause::GuestPause(pid_t pid, std::chrono::milliseconds patience, const std::stop_token& stop)
+    : pid_(pid) {
+  const auto area = find_area(pid);
+  if (!area) return;
+  const sys::Fd process = sys::open_process(pid);
+  bell_ = copy_eventfd(process, area->bell);
+  const sys::Fd answer = copy_eventfd(process, area->answer);
+  if (!bell_ || !answer) {
+    bell_ = sys::Fd{};
+    return;
+  }
+  try {
+    sys::take_from_eventfd(answer);  // to somebody who did not wait for it
+    sys::add_to_eventfd(bell_, ICECORE_BELL_PREPARE);
+    await_answer(process, answer, patience, stop);
+  } catch (...) {
+    end();
+    throw;
+  }
+}
+
+void GuestPause::await_answer(const sys::Fd& process, const sys::Fd& answer,
+                              std::chrono::milliseconds patience,
+                              const std::stop_token& stop) const {
+  constexpr std::chrono::milliseconds kLook{20};
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (!sys::wait_readable(answer, kLook)) {
+    if (stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
+    if (sys::wait_readable(process, std::chrono::milliseconds{0}))
+      throw Error{Errc::target_gone, fmt::format("process {} has ended", pid_)};
+    if (std::chrono::steady_clock::now() > until)
+      throw Error{Errc::unsupported,
+                  fmt::format("process {} cannot be snapshotted:", pid_),
+                  {fmt::format("its callbacks before a snapshot did not return within {} ms",
+                               patience.count())}};
+  }
+  if (sys::take_from_eventfd(answer) >= ICECORE_ANSWER_REFUSED)
+    throw Error{Errc::unsupported,
+                fmt::format("process {} cannot be snapshotted:", pid_),
+                {"one of its callbacks before a snapshot refuses it"}};
+}
+
+void GuestPause::end() noexcept {
+  if (bell_) sys::try_add_to_eventfd(bell_, ICECORE_BELL_GO_ON);
+  bell_ = sys::Fd{};
+}
+
+void let_guest_go_on(pid_t pid) {
+  const auto area = find_area(pid);
+  if (!area) return;
+  if (const sys::Fd bell = copy_eventfd(sys::open_process(pid), area->bell))
+    sys::try_add_to_eventfd(bell, ICECORE_BELL_GO_ON);
+}
+
+void greet_guest(const state::ProcessT& image, pid_t pid, const sys::Fd& process,
+                 const Invocation& invocation) {
+  for (const state::Mapping& mapping : image.address_space->mappings) {
+    if (mapping.kind() != state::MappingKind::anonymous ||
+        mapping.end() - mapping.start() != ICECORE_AREA_BYTES)
+      continue;
+    auto area = read_area(pid, mapping.start());
+    if (!area) continue;
+    const sys::RemoteMemory memory{pid};
+    const std::string text = joined(invocation);
+    ++area->generation;
+    sys::fill_random(std::as_writable_bytes(std::span{area->id}));
+    area->invocation_bytes = static_cast<std::uint32_t>(text.size());
+    memory.write(mapping.start() + ICECORE_AREA_INVOCATION, std::as_bytes(std::span{text}));
+    memory.write(mapping.start(), std::as_bytes(std::span{&*area, 1}));
+    if (const sys::Fd bell = copy_eventfd(process, area->bell))
+      sys::try_add_to_eventfd(bell, ICECORE_BELL_RESTORED);
+  }
+}
+
+void check_invocation(const Invocation& invocation) {
+  if (joined(invocation).size() >= ICECORE_AREA_INVOCATION_BYTES)
+    throw Error{Errc::invalid_argument,
+                fmt::format("restore: variables and arguments of the invocation are larger than {} "
+                            "bytes",
+                            ICECORE_AREA_INVOCATION_BYTES - 1)};
+}
+
+}  // namespace icecore

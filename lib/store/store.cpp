@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A store on disk:
+//
+//   STORE/icecore-store             the format, "1"
+//   STORE/keys/XX/DIGEST/           one folder for each key
+//       NUMBER-RANDOM.icecore       an image; beside it .entry, .ws, .uses and .failure
+//       refusal                     why no image could be made last
+//       lock                        locked by whoever makes an image, until it ends
+//
+// An image counts from the moment that its entry is there, which is written last and removed first.
+#include "icecore/store.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <random>
+#include <set>
+
+#include "icecore/error.hpp"
+#include "icecore/image.hpp"
+#include "icecore/version.h"
+#include "image/new_file.hpp"
+#include "json/json.hpp"
+#include "json/json_value.hpp"
+#include "store/dependency.hpp"
+#include "store/place.hpp"
+#include "sys/files.hpp"
+#include "sys/machine.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "1\n";
+constexpr const char* kImageSuffix = ".icecore";
+
+std::chrono::sys_seconds now() {
+  return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+/// Turns what std::filesystem throws into what we throw.
+template <class Work>
+auto guarded(Work work) {
+  try {
+    return work();
+  } catch (const fs::filesystem_error& error) {
+    const int number = error.code().value();
+    throw Error{number == EACCES || number == EPERM ? Errc::permission : Errc::io,
+                fmt::format("store: {}: {}", error.path1().string(), error.code().message()),
+                number};
+  }
+}
+
+void write_file(const fs::path& path, const std::string& text) {
+  NewFile file{path};
+  file.write_at(0, std::as_bytes(std::span{text}));
+  file.commit(true);
+}
+
+/// Images of one key, those with an entry or all, the latest first.
+std::vector<Place> places_in(const fs::path& folder, bool with_entry) {
+  std::vector<Place> places;
+  std::error_code absent;
+  for (const auto& file : fs::directory_iterator{folder, absent}) {
+    const std::string name = file.path().filename();
+    const std::string suffix = with_entry ? std::string{kImageSuffix} + ".entry" : kImageSuffix;
+    if (!name.ends_with(suffix) || name.starts_with('.')) continue;
+    const std::size_t kept = name.size() - suffix.size() + std::strlen(kImageSuffix);
+    places.push_back({folder / name.substr(0, kept)});
+  }
+  std::ranges::sort(places, std::greater{}, &Place::image);
+  return places;
+}
+
+/// Numbers have eight digits, so names are in the order of their numbers.
+std::string next_name(const fs::path& folder) {
+  unsigned number = 0;
+  for (const Place& place : places_in(folder, false)) {
+    const std::string name = place.image.filename();
+    unsigned other = 0;
+    std::from_chars(name.data(), name.data() + std::min(name.size(), std::size_t{8}), other);
+    number = std::max(number, other);
+  }
+  return fmt::format("{:08}-{:08x}{}", number + 1, std::random_device{}(), kImageSuffix);
+}
+
+bool same_start(const StartedAs& made, const StartedAs& wanted) {
+  if (made.command != wanted.command || made.working_directory != wanted.working_directory ||
+      made.variables != wanted.variables || made.cpu_baseline != wanted.cpu_baseline)
+    return false;
+  return std::ranges::equal(made.dependencies, wanted.dependencies, {}, &Dependency::path,
+                            &Dependency::path);
+}
+
+/// An image from the future was made before the clock was set back: nobody knows how old it is.
+bool is_young_enough(const StoreEntry& entry, std::optional<std::chrono::seconds> max_age) {
+  return !max_age || (entry.made_at <= now() && now() - entry.made_at < *max_age);
+}
+
+bool fits(const StoreEntry& entry, const Wanted& wanted) {
+  return !entry.set_aside && same_start(entry.started, wanted.started) &&
+         is_young_enough(entry, wanted.max_age) &&
+         std::ranges::all_of(entry.started.dependencies, is_unchanged);
+}
+
+std::uint64_t bytes_of(const StoreEntry& entry) {
+  return entry.image_bytes + entry.working_set_bytes;
+}
+
+std::uint64_t remove_file(const fs::path& path) {
+  std::error_code ignored;
+  const auto size = fs::file_size(path, ignored);
+  return fs::remove(path, ignored) ? size : 0;
+}
+
+/// The entry first: from then on there is no such image.
+std::uint64_t remove_all(const Place& place) {
+  std::uint64_t bytes = remove_file(place.entry());
+  for (const fs::path& path : {place.uses(), place.failure(), place.working_set(), place.image})
+    bytes += remove_file(path);
+  return bytes;
+}
+
+}  // namespace
+
+Store Store::open(const fs::path& folder) {
+  return guarded([&] {
+    if (const auto format = sys::try_read_file(format_file(folder))) {
+      if (*format != kFormat)
+        throw Error{Errc::incompatible,
+                    fmt::format("store {}: is of a newer icecore", folder.string())};
+      return Store{folder, false};
+    }
+    if (fs::create_directories(folder)) fs::permissions(folder, fs::perms::owner_all);
+    if (!fs::is_empty(folder) && !fs::exists(folder / "keys"))
+      throw Error{Errc::invalid_argument,
+                  fmt::format("store {}: is a folder of something else: it is not empty and has no "
+                              "file icecore-store",
+                              folder.string())};
+    fs::create_directories(folder / "keys");
+    write_file(format_file(folder), kFormat);
+    return Store{folder, false};
+  });
+}
+
+Store Store::single(const fs::path& image) { return Store{fs::absolute(image), true}; }
+
+std::vector<StoreEntry> Store::list(const std::string& key) const {
+  return guarded([&] {
+    std::vector<StoreEntry> entries;
+    const auto add = [&](const Place& place) {
+      if (auto entry = read_entry(place); entry && entry->key == key)
+        entries.push_back(std::move(*entry));
+    };
+    if (single_)
+      add(Place{path_});
+    else
+      std::ranges::for_each(places_in(folder_of(path_, key), true), add);
+    return entries;
+  });
+}
+
+std::vector<StoreEntry> Store::find(const std::string& key, const Wanted& wanted) const {
+  std::vector<StoreEntry> entries = list(key);
+  std::erase_if(entries, [&](const StoreEntry& entry) { return !fits(entry, wanted); });
+  std::ranges::stable_partition(
+      entries, [&](const StoreEntry& entry) { return entry.worker_type == wanted.worker_type; });
+  return entries;
+}
+
+std::vector<StoreEntry> Store::list() const {
+  return guarded([&] {
+    std::vector<StoreEntry> entries;
+    const auto add = [&](const Place& place) {
+      if (auto entry = read_entry(place)) entries.push_back(std::move(*entry));
+    };
+    if (single_) {
+      add(Place{path_});
+      return entries;
+    }
+    for (const auto& some : fs::directory_iterator{path_ / "keys"})
+      for (const auto& folder : fs::directory_iterator{some.path()})
+        std::ranges::for_each(places_in(folder.path(), true), add);
+    std::ranges::sort(entries, [](const StoreEntry& a, const StoreEntry& b) {
+      return std::tie(a.key, a.name) < std::tie(b.key, b.name);
+    });
+    return entries;
+  });
+}
+
+// ---- new images ---------------------------------------------------------------------------------
+
+struct Store::NewImage::State {
+  std::string key;
+  Place place;
+  fs::path refusal;
+  sys::Fd lock;  // given back when it is closed, also by our death
+  bool committed = false;
+};
+
+Store::NewImage::NewImage(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Store::NewImage::NewImage(NewImage&&) noexcept = default;
+
+Store::NewImage::~NewImage() {
+  if (state_ && !state_->committed) remove_all(state_->place);
+}
+
+fs::path Store::NewImage::path() const { return state_->place.image; }
+
+void Store::NewImage::commit(StoreEntry entry) {
+  guarded([&] {
+    const Place& place = state_->place;
+    entry.key = state_->key;
+    entry.image_bytes = fs::file_size(place.image);
+    entry.image_identity = Image::open(place.image).identity();
+    entry.made_at = now();
+    entry.made_by = "icecore " ICECORE_VERSION;
+    entry.made_on = sys::machine_name();
+    write_file(place.entry(), to_json(entry));
+    state_->committed = true;
+    remove_file(state_->refusal);
+  });
+}
+
+std::optional<Store::NewImage> Store::begin(const std::string& key) const {
+  return guarded([&]() -> std::optional<NewImage> {
+    const fs::path folder = single_ ? path_.parent_path() : folder_of(path_, key);
+    if (!single_) fs::create_directories(folder);
+    sys::Fd lock = sys::try_lock(single_ ? path_.native() + ".lock" : (folder / "lock").native());
+    if (!lock) return std::nullopt;
+    Place place{single_ ? path_ : folder / next_name(folder)};
+    if (single_) remove_file(place.entry());  // it tells of the image that is replaced now
+    return NewImage{
+        std::unique_ptr<NewImage::State>{new NewImage::State{.key = key,
+                                                             .place = std::move(place),
+                                                             .refusal = refusal_file(key),
+                                                             .lock = std::move(lock)}}};
+  });
+}
+
+// ---- notes --------------------------------------------------------------------------------------
+
+void Store::note_restore(const StoreEntry& entry) const {
+  sys::append_byte(Place{entry.image}.uses());
+}
+
+void Store::note_failure(const StoreEntry& entry, const std::string& reason, bool set_aside) const {
+  JsonObject failure;
+  failure.add("reason", reason)
+      .add("failed_at_s", now().time_since_epoch().count())
+      .add("set_aside", set_aside);
+  write_file(Place{entry.image}.failure(), failure.text());
+}
+
+fs::path Store::refusal_file(const std::string& key) const {
+  return single_ ? fs::path{path_.native() + ".refusal"} : folder_of(path_, key) / "refusal";
+}
+
+bool Store::note_refusal(const std::string& key, const std::string& reason) const {
+  if (refusal(key) == reason) return false;
+  const fs::path file = refusal_file(key);
+  guarded([&] { fs::create_directories(file.parent_path()); });
+  write_file(file, reason);
+  return true;
+}
+
+std::string Store::refusal(const std::string& key) const {
+  return sys::try_read_file(refusal_file(key)).value_or("");
+}
+
+// ---- removing -----------------------------------------------------------------------------------
+
+void Store::remove(const StoreEntry& entry) const { remove_all(Place{entry.image}); }
+
+namespace {
+
+/// What has no entry, in the folder of a key of which nobody makes an image now.
+std::uint64_t remove_rubbish(const fs::path& folder) {
+  const sys::Fd lock = sys::try_lock((folder / "lock").native());
+  if (!lock) return 0;
+  std::set<std::string> alive;
+  for (const Place& place : places_in(folder, true))
+    if (!is_damaged_entry(place)) alive.insert(place.image.filename());
+  std::uint64_t bytes = 0;
+  for (const auto& file : fs::directory_iterator{folder}) {
+    const std::string name = file.path().filename();
+    if (name == "lock" || name == "refusal") continue;
+    const std::size_t end = name.find(kImageSuffix);
+    const std::string image =
+        end == name.npos ? name : name.substr(0, end + std::strlen(kImageSuffix));
+    if (!alive.contains(image)) bytes += remove_file(file.path());
+  }
+  return bytes;
+}
+
+}  // namespace
+
+Store::Collected Store::collect(const Limits& limits) const {
+  return guarded([&] {
+    Collected result;
+    std::vector<StoreEntry> entries = list();
+    const auto drop = [&](const StoreEntry& entry) {
+      result.removed_bytes += remove_all(Place{entry.image});
+      result.removed.push_back(entry);
+    };
+    std::map<std::pair<std::string, std::string>, std::uint64_t> count;
+    std::ranges::reverse(entries);  // the latest of a key first
+    std::erase_if(entries, [&](const StoreEntry& entry) {
+      const bool extra =
+          !entry.set_aside && limits.keep && ++count[{entry.key, entry.worker_type}] > *limits.keep;
+      if (!entry.set_aside && !extra && is_young_enough(entry, limits.max_age)) return false;
+      drop(entry);
+      return true;
+    });
+
+    std::ranges::sort(entries, {}, [](const StoreEntry& entry) {
+      return std::max(entry.made_at, entry.used_at);
+    });
+    for (const StoreEntry& entry : entries) result.left_bytes += bytes_of(entry);
+    for (const StoreEntry& entry : entries) {
+      if (!limits.max_bytes || result.left_bytes <= *limits.max_bytes) break;
+      result.left_bytes -= bytes_of(entry);
+      drop(entry);
+    }
+    if (single_) return result;
+    for (const auto& some : fs::directory_iterator{path_ / "keys"})
+      for (const auto& folder : fs::directory_iterator{some.path()})
+        result.removed_bytes += remove_rubbish(folder.path());
+    return result;
+  });
+}
+
+}  // namespace icecore

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// libicecore_guest inside a program that is snapshotted and restored.
+#include <catch2/catch.hpp>
+#include <icecore/error.hpp>
+#include <icecore/restore.hpp>
+#include <icecore/snapshot.hpp>
+
+#include <set>
+#include <thread>
+
+#include "support/restored.hpp"
+#include "support/run.hpp"
+#include "support/skip.hpp"
+#include "support/target.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace test {
+namespace {
+
+/// Callbacks run beside the rest of the program.
+template <class Answering>
+void await_answer(Answering& program, const std::string& question, const std::string& wanted) {
+  const Deadline deadline{kPatience};
+  std::string answer;
+  while ((answer = program.ask(question)) != wanted)
+    if (deadline.passed())
+      throw std::runtime_error{question + " is " + answer + " and not " + wanted};
+}
+
+TEST_CASE("callbacks are called before a snapshot and when the program has gone on") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  for (const char* const count : {"1", "2"}) {
+    icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+    CHECK(target.ask("before?") == count);
+    await_answer(target, "gone", count);
+  }
+  CHECK(target.ask("order?") == "second first");
+  CHECK(target.ask("restored?") == "0");
+  CHECK(target.ask("generation?") == "0");
+}
+
+TEST_CASE("each restore has its own identity, variables and arguments") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  const std::string pids = GENERATE("automatic", "namespace");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  std::set<std::string> ids{target.ask("id?")};
+  for (int i = 0; i < 5; ++i) {
+    icecore::RestoreOptions options;
+    if (pids == "namespace") options.pids = icecore::Pids::in_namespace;
+    options.invocation = {.variables = {"A=1", "NUMBER=" + std::to_string(i), "EMPTY="},
+                          .arguments = {"one", "", "three"}};
+    Restored restored{folder / "image", options};
+    await_answer(restored, "restored?", "1");
+    CHECK(restored.ask("generation?") == "1");
+    CHECK(restored.ask("variable? NUMBER") == std::to_string(i));
+    CHECK(restored.ask("variable? EMPTY") == "");
+    CHECK(restored.ask("variable? NUMB") == "none");
+    CHECK(restored.ask("arguments?") == "one||three|");
+    CHECK(restored.ask("gone") == "0");
+    CHECK(restored.ask("check?") == "ok");
+    ids.insert(restored.ask("id?"));
+  }
+  CHECK(ids.size() == 6);
+  CHECK(target.ask("arguments?") == "");
+}
+
+TEST_CASE("a process that was restored can be snapshotted and restored again") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  icecore::snapshot(target.pid(), folder / "image", {.kill = true, .fsync = false});
+  target.process().await_end();
+  Restored restored{folder / "image"};
+  await_answer(restored, "restored?", "1");
+  icecore::snapshot(restored.pid(), folder / "second", {.fsync = false});
+  CHECK(restored.ask("before?") == "2");
+  Restored again{folder / "second"};
+  await_answer(again, "restored?", "2");
+  CHECK(again.ask("generation?") == "2");
+}
+
+TEST_CASE("a callback can refuse a snapshot") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  CHECK(target.ask("refuse") == "done");
+  try {
+    icecore::snapshot(target.pid(), folder / "image");
+    FAIL("it was taken");
+  } catch (const icecore::Error& error) {
+    CHECK(error.code() == icecore::Errc::unsupported);
+    REQUIRE(error.reasons().size() == 1);
+    CHECK(error.reasons()[0].find("refuses") != std::string::npos);
+  }
+  CHECK(!std::filesystem::exists(folder / "image"));
+  CHECK(target.running());
+  CHECK(target.ask("accept") == "done");
+  await_answer(target, "gone", "1");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+}
+
+TEST_CASE("a callback that hangs makes no snapshot, and no hang") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  CHECK(target.ask("hang") == "done");
+  try {
+    icecore::snapshot(target.pid(), folder / "image",
+                      {.hook_patience = std::chrono::milliseconds{50}});
+    FAIL("it was taken");
+  } catch (const icecore::Error& error) {
+    CHECK(error.code() == icecore::Errc::unsupported);
+  }
+  CHECK(target.running());
+  CHECK(target.ask("accept") == "done");
+  await_answer(target, "gone", "1");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  CHECK(target.running());
+}
+
+TEST_CASE("a child of such a program starts again from nothing") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  CHECK(target.ask("fork") == "ok");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  Restored restored{folder / "image", {.pids = icecore::Pids::in_namespace}};
+  CHECK(restored.ask("fork") == "ok");
+}
+
+TEST_CASE("snapshot me now: nobody is there who would") {
+  Target target{"guest_hooks"};
+  CHECK(target.ask("snapshot") == "2");
+}
+
+TEST_CASE("an invocation that is too large is refused") {
+  TemporaryFolder folder;
+  Target target{"tiny"};
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  icecore::RestoreOptions options{.pids = icecore::Pids::in_namespace};
+  options.invocation.arguments = {std::string(70'000, 'x')};
+  CHECK_THROWS_AS(icecore::restore(icecore::Image::open(folder / "image"), options),
+                  icecore::Error);
+  CHECK(target.running());
+}
+
+TEST_CASE("run --ready guest: the program says when, and learns what became of it") {
+  TemporaryFolder folder;
+  const std::string image = folder / "image";
+  const auto run = [&](const std::string& number) {
+    Conversation talk = make_conversation();
+    Process tool =
+        Process::start({ICECORE_TOOL, "run", "-o", image, "--ready", "guest", "--env",
+                        "N=" + number, "--", target_path("guest_hooks"), "--", "argument", number},
+                       talk.streams());
+    talk.begin();
+    return std::pair{std::move(talk), std::move(tool)};
+  };
+  std::string id;
+  {
+    auto [talk, tool] = run("0");
+    CHECK(talk.hear() == "ready");
+    CHECK(talk.ask("variable? N") == "0");
+    CHECK(talk.ask("arguments?") == "argument|0|");
+    id = talk.ask("id?");
+    CHECK(talk.ask("snapshot") == "0");  // gone on
+    const Deadline deadline{kPatience};
+    while (!std::filesystem::exists(image + ".entry") && !deadline.passed())
+      std::this_thread::yield();
+    talk.hang_up();
+    CHECK(exit_status(tool.wait()) == 0);
+  }
+  for (const std::string number : {"1", "2"}) {
+    auto [talk, tool] = run(number);
+    CHECK(talk.hear() == "1");  // restored: what "snapshot" answers here
+    CHECK(talk.ask("variable? N") == number);
+    CHECK(talk.ask("arguments?") == "argument|" + number + "|");
+    CHECK(talk.ask("id?") != id);
+    CHECK(talk.ask("restored?") == "1");
+    talk.hang_up();
+    CHECK(exit_status(tool.wait()) == 0);
+  }
+}
+
+// ---- Python
+// -----------------------------------------------------------------------------------------
+
+TEST_CASE("python: no two restores draw the same random numbers") {
+  if (run({"/usr/bin/python3", "-c", "import numpy"}).status != 0)
+    return skip("needs /usr/bin/python3 with numpy");
+  TemporaryFolder folder;
+  const std::filesystem::path source = ICECORE_SOURCE_DIR;
+  Target target =
+      Target::of_command({"/usr/bin/env", "PYTHONPATH=" + (source / "python").string(),
+                          std::string{"ICECORE_GUEST_LIBRARY="} + ICECORE_GUEST, "/usr/bin/python3",
+                          source / "tests/programs/with_icecore.py"});
+  CHECK(target.ask("available?") == "True");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  const std::vector<std::string> sources = {"urandom", "random",  "numpy", "uuid4",  "uuid1",
+                                            "ssl",     "secrets", "id",    "openssl"};
+  std::map<std::string, std::set<std::string>> seen;
+  constexpr std::size_t kRestores = 100;
+  const icecore::Image image = icecore::Image::open(folder / "image");
+  for (std::size_t i = 0; i < kRestores; ++i) {
+    Restored restored{folder / "image", {.pids = icecore::Pids::in_namespace}};
+    await_answer(restored, "restored?", "1");
+    for (const std::string& name : sources) seen[name].insert(restored.ask(name));
+  }
+  for (const std::string& name : sources) {
+    INFO(name);
+    CHECK(seen[name].size() == kRestores);
+  }
+  CHECK(target.ask("ping") == "pong");
+}
+
+TEST_CASE("python: an exception in a callback refuses the snapshot") {
+  TemporaryFolder folder;
+  const std::filesystem::path source = ICECORE_SOURCE_DIR;
+  if (run({"/usr/bin/python3", "-c", "import numpy"}).status != 0)
+    return skip("needs /usr/bin/python3 with numpy");
+  Target target =
+      Target::of_command({"/usr/bin/env", "PYTHONPATH=" + (source / "python").string(),
+                          std::string{"ICECORE_GUEST_LIBRARY="} + ICECORE_GUEST, "/usr/bin/python3",
+                          source / "tests/programs/with_icecore.py"});
+  CHECK(target.ask("fail") == "done");
+  CHECK_THROWS_AS(icecore::snapshot(target.pid(), folder / "image"), icecore::Error);
+  CHECK(target.ask("ping") == "pong");
+}
+
+}  // namespace
+}  // namespace test

@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `icecore run`: the first time cold and snapshotted, later restored; and whatever goes wrong, the
+// program runs.
+#include "support/run.hpp"
+
+#include <catch2/catch.hpp>
+#include <icecore/image.hpp>
+#include <icecore/store.hpp>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include "support/conversation.hpp"
+#include "support/private_mounts.hpp"
+#include "support/skip.hpp"
+#include "support/target.hpp"
+#include "support/temporary_folder.hpp"
+
+namespace test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string contents(const fs::path& file) {
+  std::ifstream in{file};
+  return {std::istreambuf_iterator<char>{in}, {}};
+}
+
+/// A program that `icecore run` stands for.
+class Running {
+ public:
+  Running(const fs::path& errors, Arguments arguments)
+      : errors_(errors), conversation_(make_conversation()), tool_(start(std::move(arguments))) {
+    conversation_.begin();
+  }
+
+  std::string ask(std::string_view question) { return conversation_.ask(question); }
+  Conversation& conversation() { return conversation_; }
+  Process& tool() { return tool_; }
+  int end() {
+    conversation_.hang_up();
+    return exit_status(tool_.wait());
+  }
+
+  std::string errors() const { return contents(errors_); }
+  bool says(std::string_view text) const { return errors().find(text) != std::string::npos; }
+  bool cold() const { return says("\"start\":\"cold\""); }
+  bool restored() const { return says("\"start\":\"restored\""); }
+
+ private:
+  Process start(Arguments arguments) {
+    arguments.insert(arguments.begin(), {ICECORE_TOOL, "run", "--json"});
+    const Descriptor file{
+        must(::open(errors_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), "stderr")};
+    Streams streams = conversation_.streams();
+    streams.error = file.get();
+    return Process::start(arguments, streams);
+  }
+
+  fs::path errors_;
+  Conversation conversation_;
+  Process tool_;
+};
+
+struct Fixture {
+  TemporaryFolder folder;
+  int runs = 0;
+
+  fs::path store() const { return folder / "store"; }
+
+  Running run(const Arguments& program, Arguments options = {}) {
+    options.insert(options.begin(), {"--store", store(), "--key", "key"});
+    options.emplace_back("--");
+    options.insert(options.end(), program.begin(), program.end());
+    return Running{folder / ("errors" + std::to_string(runs++)), std::move(options)};
+  }
+  /// The target function, which says by itself when it is ready.
+  Running run_function(Arguments arguments = {"notify"}, Arguments options = {}) {
+    arguments.insert(arguments.begin(), target_path("function"));
+    return run(arguments, std::move(options));
+  }
+
+  std::vector<icecore::StoreEntry> images() const {
+    return icecore::Store::open(store()).list("key");
+  }
+
+  /// A snapshot is taken beside the life of the program.
+  std::vector<icecore::StoreEntry> await_images(std::size_t count, const Running& running) const {
+    const Deadline deadline{kPatience};
+    while (images().size() != count) {
+      if (deadline.passed()) throw std::runtime_error{"no image; " + running.errors()};
+      std::this_thread::yield();
+    }
+    return images();
+  }
+
+  void await(const Running& running, std::string_view text) const {
+    const Deadline deadline{kPatience};
+    while (!running.says(text)) {
+      if (deadline.passed()) throw std::runtime_error{"not said; but: " + running.errors()};
+      std::this_thread::yield();
+    }
+  }
+
+  /// Runs it cold until there is an image; its secret.
+  std::string make_image(Arguments arguments = {"notify"}, const Arguments& options = {}) {
+    const std::size_t before = images().size();
+    Running cold = run_function(std::move(arguments), options);
+    REQUIRE(cold.conversation().hear() == "ready");
+    std::string secret = cold.ask("secret?");
+    await_images(before + 1, cold);
+    CHECK(cold.ask("secret?") == secret);
+    CHECK(cold.cold());
+    CHECK(cold.end() == 0);
+    return secret;
+  }
+};
+
+/// Whether a run starts from the image that holds `secret`.
+void expect_restored(Running running, const std::string& secret) {
+  // The image may have been taken before the program said that it is there.
+  std::string answer = running.ask("secret?");
+  if (answer == "ready") answer = running.conversation().hear();
+  CHECK(answer == secret);
+  CHECK(running.end() == 0);
+  CHECK(running.restored());
+}
+
+void expect_cold(Running running) {
+  CHECK(running.conversation().hear() == "ready");
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+  INFO(running.errors());
+  CHECK(running.cold());
+}
+
+TEST_CASE("run: the second time it is restored") {
+  Fixture fixture;
+  const std::string secret = fixture.make_image();
+  for (int i = 0; i < 2; ++i) expect_restored(fixture.run_function(), secret);
+  CHECK(fixture.images()[0].restores == 2);
+}
+
+TEST_CASE("run: the standard streams are those of each invocation, whatever they are") {
+  Fixture fixture;
+  Running cold = fixture.run_function();  // standard error is a file here
+  REQUIRE(cold.conversation().hear() == "ready");
+  fixture.await_images(1, cold);
+  cold.end();
+  const Outcome outcome = icecore({"run", "--store", fixture.store(), "--key", "key", "--verbose",
+                                   "--", target_path("function"), "notify"});
+  INFO(outcome.err);
+  CHECK(outcome.status == 0);
+  CHECK(outcome.err.find("restored from") != std::string::npos);
+}
+
+TEST_CASE("run: ready by each way") {
+  Fixture fixture;
+  const fs::path file = fixture.folder / "is ready";
+  const std::string way = GENERATE("file", "log", "delay", "notify");
+  INFO(way);
+  Arguments arguments, options;
+  if (way == "file") arguments = {"file", file}, options = {"--ready", "file:" + file.string()};
+  if (way == "log") options = {"--ready", "log:^rea"};
+  if (way == "delay") options = {"--ready", "delay:0.1"};
+  if (way == "notify") arguments = {"notify"}, options = {"--ready", "notify"};
+  const std::string secret = fixture.make_image(arguments, options);
+  expect_restored(fixture.run_function(arguments, options), secret);
+}
+
+TEST_CASE("run: ready when it listens on a port") {
+  Fixture fixture;
+  if (!in_path("python3")) return skip("needs python3");
+  // Closed again at once: what is tested is that it is seen.
+  Running cold = fixture.run({"python3", "-c",
+                              "import socket, sys\n"
+                              "s = socket.create_server(('127.0.0.1', 0))\n"
+                              "print(s.getsockname()[1], flush=True)\n"
+                              "sys.stdin.readline()\n"},
+                             {"--ready", "port:1", "--deadline", "0"});
+  CHECK(std::stoi(cold.conversation().hear()) > 0);
+  fixture.await(cold, "was not ready");  // nobody listens on port 1
+  CHECK(cold.end() == 0);
+}
+
+TEST_CASE("run: another script, argument or variable is another program") {
+  Fixture fixture;
+  const fs::path data = fixture.folder / "data";
+  std::ofstream{data} << "1";
+  const Arguments options = {"--depends", data, "--env-key", "HOME"};
+  const std::string secret = fixture.make_image({"notify"}, options);
+  expect_restored(fixture.run_function({"notify"}, options), secret);
+  expect_cold(fixture.run_function({"notify", "more"}, options));
+  expect_cold(fixture.run_function({"notify"}, {"--depends", data, "--env-key", "USER"}));
+  std::ofstream{data} << "2";
+  expect_cold(fixture.run_function({"notify"}, options));
+}
+
+TEST_CASE("run: an image that is too old is not used") {
+  Fixture fixture;
+  const std::string secret = fixture.make_image();
+  expect_restored(fixture.run_function({"notify"}, {"--max-age", "1h"}), secret);
+  expect_cold(fixture.run_function({"notify"}, {"--max-age", "0"}));
+}
+
+TEST_CASE("run ends with the status of its program, cold and restored") {
+  Fixture fixture;
+  fixture.make_image();
+  for (const bool cold : {true, false}) {
+    Running running =
+        fixture.run_function(cold ? Arguments{"file", "/dev/null"} : Arguments{"notify"});
+    running.conversation().tell("exit 7");
+    CHECK(exit_status(running.tool().wait()) == 7);
+    CHECK(running.cold() == cold);
+  }
+}
+
+TEST_CASE("signals sent to run reach its program, cold and restored") {
+  Fixture fixture;
+  fixture.make_image();
+  for (const bool cold : {true, false}) {
+    Running running =
+        fixture.run_function(cold ? Arguments{"file", "/dev/null"} : Arguments{"notify"});
+    running.ask("ping");
+    running.tool().signal(SIGTERM);
+    CHECK(exit_status(running.tool().wait()) == 128 + SIGTERM);
+  }
+}
+
+TEST_CASE("run: a program that ends before it is ready is not snapshotted") {
+  Fixture fixture;
+  const auto [end, status] =
+      GENERATE(table<std::string, int>({{"exit", 3}, {"crash", 128 + SIGSEGV}}));
+  Running running = fixture.run_function({end, "3", "notify"});
+  CHECK(exit_status(running.tool().wait()) == status);
+  CHECK(fixture.images().empty());
+}
+
+TEST_CASE("run: a program that never says that it is ready goes on") {
+  Fixture fixture;
+  Running running = fixture.run_function({}, {"--deadline", "0"});
+  fixture.await(running, "was not ready");
+  CHECK(running.conversation().hear() == "ready");
+  CHECK(running.ask("notify") == "done");  // too late
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+  CHECK(fixture.images().empty());
+}
+
+TEST_CASE("run: being ready twice is being ready once") {
+  Fixture fixture;
+  Running running = fixture.run_function({"notify", "notify"});
+  CHECK(running.conversation().hear() == "ready");
+  CHECK(running.ask("notify") == "done");
+  fixture.await_images(1, running);
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+  CHECK(fixture.images().size() == 1);
+}
+
+TEST_CASE("run: a program that cannot be snapshotted goes on, and it is said once") {
+  Fixture fixture;
+  for (const bool first : {true, false}) {
+    Running running = fixture.run_function({"packets", "notify"});
+    CHECK(running.conversation().hear() == "ready");
+    if (first) fixture.await(running, "cannot be snapshotted");
+    CHECK(running.ask("ping") == "pong");
+    CHECK(running.end() == 0);
+    CHECK(running.says("not snapshotted") == first);
+  }
+  CHECK(icecore::Store::open(fixture.store()).refusal("key").find("socket") != std::string::npos);
+  const Outcome shown = icecore({"store", "show", fixture.store(), "key"});
+  CHECK(shown.out.find("could not be snapshotted last") != std::string::npos);
+}
+
+TEST_CASE("run: a file that changes between start and ready is not what the image is of") {
+  Fixture fixture;
+  const fs::path data = fixture.folder / "data";
+  std::ofstream{data} << "1";
+  Running running = fixture.run_function({"write", data, "22", "notify"}, {"--depends", data});
+  CHECK(running.conversation().hear() == "ready");
+  fixture.await(running, "has changed since the program was started");
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+  CHECK(fixture.images().empty());
+}
+
+TEST_CASE("run: a damaged image is set aside, and the program starts cold") {
+  Fixture fixture;
+  fixture.make_image();
+  const fs::path image = fixture.images()[0].image;
+  fs::resize_file(image, fs::file_size(image) / 2);
+  expect_cold(fixture.run_function());
+  const auto images = fixture.images();
+  const auto aside = std::ranges::find(images, image, &icecore::StoreEntry::image);
+  REQUIRE(aside != images.end());
+  CHECK(aside->set_aside);
+  CHECK(!aside->last_failure.empty());
+}
+
+TEST_CASE("run --no-fallback: a damaged image ends it") {
+  Fixture fixture;
+  fixture.make_image();
+  fs::resize_file(fixture.images()[0].image, 5000);
+  Running running = fixture.run_function({"notify"}, {"--no-fallback"});
+  CHECK(exit_status(running.tool().wait()) == 125);
+}
+
+TEST_CASE("run: an image that was removed is none") {
+  Fixture fixture;
+  fixture.make_image();
+  fs::remove(
+      fixture.images()[0].image);  // its entry is still there, as between look-up and restore
+  expect_cold(fixture.run_function());
+}
+
+TEST_CASE("run: a store that cannot be used does not keep the program from running") {
+  Fixture fixture;
+  const std::string trouble = GENERATE("file", "newer", "foreign");
+  INFO(trouble);
+  if (trouble == "file") std::ofstream{fixture.store()} << "no folder";
+  if (trouble != "file") fs::create_directory(fixture.store());
+  if (trouble == "newer") std::ofstream{fixture.store() / "icecore-store"} << "2\n";
+  if (trouble == "foreign") std::ofstream{fixture.store() / "letter.txt"} << "dear";
+  Running running = fixture.run_function({});
+  CHECK(running.conversation().hear() == "ready");
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+  CHECK(running.says("no store"));
+}
+
+TEST_CASE("run: a store that is full or read-only does not keep the program from running") {
+  Fixture fixture;
+  fs::create_directory(fixture.store());
+  std::optional<PrivateMounts> mounts;
+  try {
+    mounts.emplace();
+  } catch (const std::system_error& error) {
+    return skip(std::string{"needs a mount namespace: "} + error.what());
+  }
+  const bool full = GENERATE(true, false);
+  mounts->mount_memory(fixture.store(), full ? "64k" : "64m");
+  icecore::Store::open(fixture.store());
+  if (!full)
+    must(::mount(nullptr, fixture.store().c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr),
+         "remount");
+  {
+    Running running = fixture.run_function();
+    CHECK(running.conversation().hear() == "ready");
+    fixture.await(running, "not snapshotted");
+    CHECK(running.ask("ping") == "pong");
+    CHECK(running.end() == 0);
+    CHECK(running.cold());
+  }
+}
+
+TEST_CASE("run: a store that is deleted while it is used does not matter") {
+  Fixture fixture;
+  Running running = fixture.run_function({});
+  CHECK(running.conversation().hear() == "ready");
+  fs::remove_all(fixture.store());
+  CHECK(running.ask("notify") == "done");
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+}
+
+TEST_CASE("run: of several at once one makes the image, and none waits") {
+  Fixture fixture;
+  std::vector<Running> all;
+  for (int i = 0; i < 4; ++i) all.push_back(fixture.run_function({}));
+  for (Running& running : all) CHECK(running.conversation().hear() == "ready");
+  for (Running& running : all) running.conversation().tell("notify");
+  for (Running& running : all) CHECK(running.conversation().hear() == "done");
+  fixture.await_images(1, all[0]);
+  for (Running& running : all) CHECK(running.end() == 0);
+}
+
+TEST_CASE("run: killed at any moment it leaves a store that can be used") {
+  Fixture fixture;
+  for (int i = 0; i < 12; ++i) {
+    Running running = fixture.run_function({});
+    CHECK(running.conversation().hear() == "ready");
+    running.conversation().tell("notify");
+    // At another moment each time; which one does not matter.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds{i * 3};
+    while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+    running.tool().signal(SIGKILL);
+    running.tool().wait();
+    running.conversation().hear();         // whether or not there was still somebody to be told
+    CHECK(running.ask("ping") == "pong");  // the program lives on
+    running.conversation().hang_up();
+  }
+  icecore::Store::open(fixture.store()).collect({});
+  CHECK(icecore({"store", "verify", fixture.store()}).status == 0);
+}
+
+TEST_CASE("run -o keeps one image in a file") {
+  Fixture fixture;
+  const fs::path image = fixture.folder / "image";
+  const auto run = [&](const std::string& name) {
+    return Running{fixture.folder / name, {"-o", image, "--", target_path("function"), "notify"}};
+  };
+  std::string secret;
+  {
+    Running cold = run("first");
+    REQUIRE(cold.conversation().hear() == "ready");
+    secret = cold.ask("secret?");
+    fixture.await(cold, "\"snapshot\":");
+    CHECK(cold.end() == 0);
+  }
+  expect_restored(run("second"), secret);
+}
+
+TEST_CASE("run: what cannot be started has the status that a shell gives it") {
+  Fixture fixture;
+  for (const auto& [program, status] : {std::pair{"/does/not/exist", 127}, {"/etc/passwd", 126}}) {
+    Running running = fixture.run({program});
+    CHECK(exit_status(running.tool().wait()) == status);
+  }
+}
+
+TEST_CASE("run: wrong usage is 2") {
+  CHECK(icecore({"run"}).status == 2);
+  CHECK(icecore({"run", "--", "true"}).status == 2);
+  CHECK(icecore({"run", "--store", "/tmp/x", "--", "true"}).status == 2);
+  CHECK(icecore({"run", "-o", "x", "--ready", "port:0", "--", "true"}).status == 2);
+  CHECK(icecore({"run", "-o", "x", "--cpu-baseline", "v3", "--", "true"}).status == 2);
+}
+
+TEST_CASE("run: the CPU baseline reaches the program, and the image") {
+  Fixture fixture;
+  Running cold = fixture.run_function({"notify"}, {"--cpu-baseline", "x86-64-v2"});
+  CHECK(cold.conversation().hear() == "ready");
+  CHECK(cold.ask("variable? ATEN_CPU_CAPABILITY") == "default");
+  const auto images = fixture.await_images(1, cold);
+  CHECK(cold.end() == 0);
+  CHECK(icecore::Image::open(images[0].image).info().cpu_baseline == "x86-64-v2");
+}
+
+TEST_CASE("store: what it holds is listed, shown, verified and removed") {
+  Fixture fixture;
+  fixture.make_image();
+  const Outcome listed = icecore({"store", "ls", fixture.store()});
+  CHECK(listed.status == 0);
+  CHECK(listed.out.find("key") != std::string::npos);
+  CHECK(icecore({"store", "show", fixture.store(), "key", "--json"})
+            .out.find("\"dependencies\":[{") != std::string::npos);
+  CHECK(icecore({"store", "show", fixture.store(), "other"}).status == 1);
+  CHECK(icecore({"store", "verify", fixture.store()}).status == 0);
+  {
+    std::fstream image{fixture.images()[0].image, std::ios::in | std::ios::out | std::ios::binary};
+    image.seekp(-5000, std::ios::end);
+    image.put('\x55').put('\xaa').put('\x55');
+  }
+  CHECK(icecore({"store", "verify", fixture.store()}).status == 1);
+  CHECK(fixture.images()[0].set_aside);
+  CHECK(icecore({"store", "gc", fixture.store(), "--keep", "3"}).status == 0);
+  CHECK(fixture.images().empty());
+  CHECK(icecore({"store", "rm", fixture.store(), "key"}).status == 1);
+}
+
+TEST_CASE("check --host decides from two files") {
+  Fixture fixture;
+  fixture.make_image();
+  const std::string image = fixture.images()[0].image;
+  const fs::path host = fixture.folder / "host.json";
+  const std::string here = icecore({"host"}).out;
+  std::ofstream{host} << here;
+  CHECK(icecore({"check", image, "--host", host}).status == 0);
+  CHECK(icecore({"fleet", host, host}).out.find("1 snapshot for 2 machines") != std::string::npos);
+  std::ofstream{host} << "{}";
+  CHECK(icecore({"check", image, "--host", host}).status == 1);
+}
+
+}  // namespace
+}  // namespace test

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// icecore run: a program that starts once, and comes back from its snapshot ever after.
+#include <fmt/format.h>
+#include <icecore/error.hpp>
+#include <icecore/host.hpp>
+#include <icecore/restore.hpp>
+#include <icecore/snapshot.hpp>
+#include <icecore/store.hpp>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cold_start.hpp"
+#include "command.hpp"
+#include "duration.hpp"
+#include "foreground.hpp"
+#include "invocation_file.hpp"
+#include "json/json.hpp"
+#include "ready.hpp"
+#include "restore_options.hpp"
+#include "signals.hpp"
+
+namespace icecore::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The file that a command runs, as the kernel would find it; empty: none.
+fs::path find_executable(const std::string& command) {
+  if (command.find('/') != std::string::npos) return command;
+  const char* const path = std::getenv("PATH");
+  const std::string_view folders = path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin";
+  for (std::size_t at = 0; at <= folders.size();) {
+    const std::size_t end = std::min(folders.find(':', at), folders.size());
+    const fs::path file = fs::path{folders.substr(at, end - at)} / command;
+    if (::access(file.c_str(), X_OK) == 0 && fs::is_regular_file(file)) return file;
+    at = end + 1;
+  }
+  return {};
+}
+
+/// What an interpreter was given to run: its first argument that is no option, if it is a file.
+fs::path find_script(const std::vector<std::string>& command) {
+  for (std::size_t i = 1; i < command.size(); ++i) {
+    if (command[i].starts_with('-')) continue;
+    std::error_code ignored;
+    return fs::is_regular_file(command[i], ignored) ? fs::path{command[i]} : fs::path{};
+  }
+  return {};
+}
+
+/// Whether a child has; it is not reaped by this.
+bool has_ended(pid_t pid) {
+  ::siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid != 0;
+}
+
+class Run final : public Invocation {
+ public:
+  explicit Run(CLI::App& app) : choices_(app) {
+    app.footer("icecore run (--store DIR --key KEY | -o IMAGE) [OPTIONS] -- COMMAND [ARGUMENTS]");
+    CLI::Option* store =
+        app.add_option("--store", store_path_, "Where images are kept, by key")->option_text("DIR");
+    CLI::Option* key = app.add_option("--key", key_, "What the program is known by in the store")
+                           ->option_text("KEY")
+                           ->needs(store);
+    store->needs(key);
+    app.add_option("-o,--output", image_, "One image instead of a store")
+        ->option_text("IMAGE")
+        ->excludes(store);
+    app.add_option(
+           "--ready", ready_,
+           "When to take the snapshot: when the program says so (notify, the default, as of "
+           "sd_notify; guest), listens on a port, has made a file, has written a line "
+           "that matches, or some time after its start")
+        ->option_text("notify|guest|port:N|file:PATH|log:REGEX|delay:SECONDS")
+        ->check(check_ready);
+    app.add_option("--deadline", deadline_,
+                   "How long to wait for that (60 s); then the program goes on without snapshot")
+        ->option_text("TIME")
+        ->check(check_duration);
+    app.add_option("--depends", depends_,
+                   "A file or folder on which the snapshot depends besides the executable and the "
+                   "script; may be repeated")
+        ->option_text("PATH")
+        ->allow_extra_args(false);
+    app.add_option("--env-key", env_keys_,
+                   "A variable on whose value the snapshot depends; may be repeated")
+        ->option_text("NAME")
+        ->allow_extra_args(false);
+    app.add_option("--max-age", max_age_, "Do not use an image that is older")
+        ->option_text("TIME")
+        ->check(check_duration);
+    app.add_option("--cpu-baseline", cpu_baseline_,
+                   "Keep the program from using more of the CPU, so that its image fits more "
+                   "machines")
+        ->option_text("x86-64-v2|x86-64-v3|x86-64-v4")
+        ->check([](const std::string& text) {
+          return text == "x86-64-v2" || text == "x86-64-v3" || text == "x86-64-v4"
+                     ? std::string{}
+                     : text + " is not x86-64-v2, x86-64-v3 or x86-64-v4";
+        });
+    app.add_option("--env", invocation_.variables,
+                   "A variable of this invocation alone, for programs that ask libicecore_guest or "
+                   "read the file that ICECORE_INVOCATION names; may be repeated")
+        ->option_text("NAME=VALUE")
+        ->allow_extra_args(false)
+        ->check([](const std::string& text) {
+          const std::size_t equals = text.find('=');
+          return equals != std::string::npos && equals != 0 ? std::string{}
+                                                            : text + " is not NAME=VALUE";
+        });
+    app.add_flag(
+        "--no-fallback", no_fallback_,
+        "End with 125 when an image that fits cannot be restored, instead of starting cold");
+    app.add_flag("--verbose", verbose_, "Say on standard error what is done, and why");
+    add_json_option(app);
+  }
+
+  int run() override {
+    json_stream = stderr;  // standard output is that of the program
+    if (behind_dashes.empty()) throw CLI::ValidationError{"run", "give a command behind --"};
+    if (store_path_.empty() && image_.empty())
+      throw CLI::ValidationError{"run", "give --store and --key, or -o"};
+    ::pthread_sigmask(SIG_SETMASK, nullptr, &mask_before_);
+    const BlockedSignals blocked{foreground_signals()};
+    prepare();
+    if (store_)
+      if (const auto status = run_restored()) return *status;
+    return run_cold();
+  }
+
+ private:
+  /// Where things are found wanting, the program is started all the same.
+  void prepare() {
+    const auto second = std::ranges::find(behind_dashes, "--");
+    command_.assign(behind_dashes.begin(), second);
+    if (second != behind_dashes.end())
+      invocation_.arguments.assign(second + 1, behind_dashes.end());
+    invocation_file_.emplace(invocation_);
+    try {
+      store_ = image_.empty() ? Store::open(store_path_) : Store::single(image_);
+    } catch (const Error& error) {
+      warn("no store: {}", error.what());
+      return;
+    }
+    try {
+      wanted_.started = how_it_starts();
+    } catch (const Error& error) {
+      warn("not snapshotted: {}", error.what());
+      store_.reset();
+      return;
+    }
+    wanted_.worker_type = this_host().worker_type;
+    if (!max_age_.empty()) wanted_.max_age = parse_duration(max_age_);
+  }
+
+  StartedAs how_it_starts() const {
+    StartedAs started{.command = command_,
+                      .working_directory = fs::current_path(),
+                      .variables = {},
+                      .cpu_baseline = cpu_baseline_,
+                      .dependencies = {}};
+    for (const std::string& name : env_keys_) {
+      const char* const value = std::getenv(name.c_str());
+      started.variables.push_back(value != nullptr ? name + "=" + value : name);
+    }
+    for (const fs::path& path : {find_executable(command_[0]), find_script(command_)})
+      if (!path.empty()) started.dependencies.push_back(depend_on(path));
+    for (const std::string& path : depends_) started.dependencies.push_back(depend_on(path));
+    return started;
+  }
+
+  // ---- from an image ----------------------------------------------------------------------------
+
+  std::optional<int> run_restored() {
+    std::vector<StoreEntry> entries;
+    try {
+      entries = store_->find(key_, wanted_);
+    } catch (const Error& error) {
+      warn("look-up: {}", error.what());
+    }
+    if (entries.empty()) why_cold_ = "no image fits";
+    for (const StoreEntry& entry : entries)
+      if (const auto status = run_restored(entry)) return status;
+    return std::nullopt;
+  }
+
+  std::optional<int> run_restored(const StoreEntry& entry) {
+    std::optional<RestoredProcess> process;
+    try {
+      const Image image = Image::open(entry.image);
+      if (image.identity() != entry.image_identity) {
+        why_cold_ = "the image has been replaced";
+        return std::nullopt;
+      }
+      process.emplace(restore(image, restore_options(entry)));
+    } catch (const Error& error) {
+      give_up(entry, error);
+      return std::nullopt;
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    note([&] { store_->note_restore(entry); });
+    notify_our_own_supervisor("READY=1");
+    say_restored(entry, *process);
+    const Ending ending = stay_in_foreground(*process);
+    constexpr auto kFirstMoments = std::chrono::seconds{2};
+    if (!ending.our_fault) return ending.status;
+    note([&] { store_->note_failure(entry, ending.fault, true); });
+    if (no_fallback_ || std::chrono::steady_clock::now() - begin > kFirstMoments)
+      return kOwnFailure;
+    warn("{}: set aside: {}", entry.image.string(), ending.fault);
+    why_cold_ = ending.fault;
+    return std::nullopt;
+  }
+
+  RestoreOptions restore_options(const StoreEntry& entry) const {
+    RestoreOptions options = choices_.options();
+    options.invocation = invocation_;
+    if (entry.invocation_fd >= 0)
+      options.external.insert_or_assign(entry.invocation_fd, External{invocation_file_->fd()});
+    return options;
+  }
+
+  /// What is wrong with an image stays wrong; what is wrong here and now may pass.
+  void give_up(const StoreEntry& entry, const Error& error) {
+    why_cold_ = error.what();
+    if (error.code() == Errc::incompatible) {
+      if (verbose_) warn("{}: {}", entry.image.string(), error.what());
+      return;
+    }
+    if (error.sys_errno() == ENOENT && ::access(entry.image.c_str(), F_OK) != 0) return;  // removed
+    const bool for_good = error.code() == Errc::corrupt_image || error.code() == Errc::internal;
+    note([&] { store_->note_failure(entry, error.what(), for_good); });
+    if (no_fallback_) throw error;
+    warn("{}: {}{}; starting cold", entry.image.string(), for_good ? "set aside: " : "",
+         error.what());
+  }
+
+  // ---- cold
+  // ---------------------------------------------------------------------------------------
+
+  int run_cold() {
+    const auto ready = store_ ? make_ready(ready_.empty() ? "notify" : ready_) : nullptr;
+    std::vector<std::string> environment;
+    if (!cpu_baseline_.empty()) environment = baseline_environment(cpu_baseline_);
+    environment.push_back(
+        fmt::format("ICECORE_INVOCATION=/proc/self/fd/{}", invocation_file_->fd()));
+    ColdStart start{.command = command_,
+                    .environment = std::move(environment),
+                    .signal_mask = mask_before_,
+                    .ready = ready.get(),
+                    .deadline = parse_duration(deadline_).value(),
+                    .when_ready = [this](pid_t pid) { take_snapshot(pid); },
+                    .when_late =
+                        [this] {
+                          warn("not snapshotted: the program was not ready ({}) within {} s",
+                               ready_.empty() ? "notify" : ready_,
+                               parse_duration(deadline_)->count());
+                        },
+                    .when_started = [this](pid_t pid) { say_cold(pid); }};
+    return tool::run_cold(start);
+  }
+
+  /// Whoever says that it is ready does so through a socket, and closes it a moment later.
+  SnapshotReport snapshot_when_settled(pid_t pid, const fs::path& image) const {
+    const SnapshotOptions options{.outside = {0, 1, 2, invocation_file_->fd()},
+                                  .cpu_baseline = cpu_baseline_};
+    for (const int pause_ms : {2, 10, 40, 150}) {
+      try {
+        return snapshot(pid, image, options);
+      } catch (const Error& error) {
+        if (error.code() != Errc::unsupported || ready_ == "guest") throw;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds{pause_ms});
+    }
+    return snapshot(pid, image, options);
+  }
+
+  void take_snapshot(pid_t pid) {
+    try {
+      auto place = store_->begin(key_);
+      if (!place) {
+        if (verbose_) fmt::print(stderr, "icecore: somebody else makes an image of this\n");
+        return let_guest_go_on(pid);
+      }
+      const SnapshotReport report = snapshot_when_settled(pid, place->path());
+      StoreEntry entry;
+      entry.started = wanted_.started;
+      entry.worker_type = wanted_.worker_type;
+      entry.invocation_fd = invocation_file_->fd();
+      if (const std::string changed = complete(entry.started.dependencies); !changed.empty())
+        throw Error{Errc::incompatible,
+                    fmt::format("{} has changed since the program was started", changed)};
+      throw_if_it_would_not_come_back(place->path(), entry);
+      place->commit(std::move(entry));
+      say_snapshotted(place->path(), report);
+    } catch (const Error& error) {
+      note([&] { let_guest_go_on(pid); });
+      explain(error, pid);
+    } catch (const std::exception& error) {
+      warn("not snapshotted: {}", error.what());
+    }
+  }
+
+  /// Such as a descriptor that leads outside and that nobody has said what to do about.
+  void throw_if_it_would_not_come_back(const fs::path& image, const StoreEntry& made) const {
+    std::vector<std::string> reasons;
+    for (const Finding& finding : Image::open(image).check(restore_options(made)))
+      if (!finding.ok && !finding.subject.starts_with("pid "))
+        reasons.push_back(finding.subject + ": " + finding.reason);
+    if (!reasons.empty())
+      throw Error{Errc::unsupported, "the image could not be restored:", std::move(reasons)};
+  }
+
+  /// A program that cannot be snapshotted is not worth a message each time it is started.
+  void explain(const Error& error, pid_t pid) {
+    if (error.code() == Errc::target_gone || has_ended(pid)) {
+      if (verbose_) warn("not snapshotted: {}", error.what());
+      return;
+    }
+    std::string reason;  // without the process id of the headline
+    for (const std::string& each : error.reasons()) reason += each + "\n";
+    if (reason.empty()) reason = error.what();
+    bool is_new = true;
+    note([&] { is_new = store_->note_refusal(key_, reason); });
+    if (is_new || verbose_) warn("not snapshotted: {}", error.what());
+  }
+
+  // ---- what is said
+  // -------------------------------------------------------------------------------
+
+  template <class... Args>
+  void warn(fmt::format_string<Args...> text, Args&&... args) const {
+    fmt::print(stderr, "icecore: warning: {}\n", fmt::format(text, std::forward<Args>(args)...));
+  }
+
+  /// A store that cannot be written to must not keep the program from running.
+  template <class Write>
+  void note(Write write) const {
+    try {
+      write();
+    } catch (const Error& error) {
+      if (verbose_) warn("{}", error.what());
+    }
+  }
+
+  void say(const JsonObject& object) const {
+    if (json) fmt::print(json_stream, "{}\n", object.text());
+  }
+
+  void say_restored(const StoreEntry& entry, const RestoredProcess& process) const {
+    JsonObject object;
+    object.add("start", "restored")
+        .add("image", entry.image.native())
+        .add("pid", process.pid())
+        .add("total_us", process.report().total);
+    say(object);
+    if (verbose_)
+      fmt::print(stderr, "icecore: restored from {} in {:.1f} ms\n", entry.image.string(),
+                 std::chrono::duration<double, std::milli>(process.report().total).count());
+  }
+
+  void say_cold(pid_t pid) const {
+    JsonObject object;
+    object.add("start", "cold").add("reason", why_cold_).add("pid", pid);
+    say(object);
+    if (verbose_) fmt::print(stderr, "icecore: started cold: {}\n", why_cold_);
+  }
+
+  void say_snapshotted(const fs::path& image, const SnapshotReport& report) const {
+    JsonObject object;
+    object.add("snapshot", image.native())
+        .add("image_bytes", report.image_bytes)
+        .add("frozen_us", report.frozen)
+        .add("total_us", report.total);
+    say(object);
+    if (verbose_) fmt::print(stderr, "icecore: snapshotted to {}\n", image.string());
+  }
+
+  RestoreChoices choices_;
+  std::string store_path_;
+  std::string key_;
+  std::string image_;
+  std::string ready_;
+  std::string deadline_ = "60";
+  std::vector<std::string> depends_;
+  std::vector<std::string> env_keys_;
+  std::string max_age_;
+  std::string cpu_baseline_;
+  bool no_fallback_ = false;
+  bool verbose_ = false;
+
+  icecore::Invocation invocation_;
+  std::optional<InvocationFile> invocation_file_;
+  std::vector<std::string> command_;
+  sigset_t mask_before_{};
+  std::optional<Store> store_;
+  Wanted wanted_;
+  std::string why_cold_ = "no store";
+};
+
+}  // namespace
+
+const Command kRun{
+    .name = "run",
+    .summary = "Run a program, from its snapshot where there is one that fits",
+    .failure_status = kOwnFailure,
+    .declare = declare<Run>,
+};
+
+}  // namespace icecore::tool
