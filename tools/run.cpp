@@ -7,7 +7,8 @@
 #include <icecore/restore.hpp>
 #include <icecore/snapshot.hpp>
 #include <icecore/store.hpp>
-#include <sys/wait.h>
+#include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -56,11 +57,14 @@ fs::path find_script(const std::vector<std::string>& command) {
   return {};
 }
 
-/// Whether a child has; it is not reaped by this.
+/// Whether a child has ended, or does so within a moment: while it does, it may no longer be
+/// traced.
 bool has_ended(pid_t pid) {
-  ::siginfo_t info{};
-  return ::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-         info.si_pid != 0;
+  constexpr int kMomentMs = 100;
+  ::pollfd end{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), POLLIN, 0};
+  const bool ended = end.fd < 0 || ::poll(&end, 1, kMomentMs) == 1;
+  if (end.fd >= 0) ::close(end.fd);
+  return ended;
 }
 
 class Run final : public Invocation {
