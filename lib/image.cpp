@@ -116,6 +116,12 @@ DescriptorText describe(const state::OpenUnion& open, const state::ProcessT& pro
       return {"signalfd", fmt::format("signals {:#x}", open.AsSignalFd()->mask)};
     case state::Open::PidFd:
       return {"pidfd", "the process itself"};
+    case state::Open::PathOnly:
+      return {"path", open.AsPathOnly()->path};
+    case state::Open::KernelFile:
+      return {"kernel file", open.AsKernelFile()->path};
+    case state::Open::Fifo:
+      return {"fifo", open.AsFifo()->path};
     case state::Open::NONE:
       break;
   }

@@ -130,6 +130,10 @@ class UnpackedSize {
 
   void add(const state::Description* description) {
     total_ += sizeof(state::DescriptionT);
+    add(description->locks());
+    if (const auto* place = description->open_as_PathOnly()) add(place->path());
+    if (const auto* file = description->open_as_KernelFile()) add(file->path());
+    if (const auto* fifo = description->open_as_Fifo()) add(fifo->path());
     if (const auto* directory = description->open_as_Directory()) add(directory->path());
     if (const auto* device = description->open_as_Device()) add(device->path());
     if (const auto* external = description->open_as_External()) add(external->what());
@@ -139,6 +143,7 @@ class UnpackedSize {
   void add(const state::PipeObject* pipe) {
     total_ += sizeof(state::PipeObjectT);
     add(pipe->contents());
+    add(pipe->packets());
   }
 
   std::uint64_t total_ = 0;

@@ -309,6 +309,16 @@ void validate_open(const state::OpenUnion& open, const state::ProcessT& process)
       require(open.AsTimerFd()->expires_ns >= 0 && open.AsTimerFd()->interval_ns >= 0,
               "a timerfd of negative time");
       return;
+    case state::Open::PathOnly:
+      validate_path(open.AsPathOnly()->path, "a place");
+      return;
+    case state::Open::KernelFile:
+      validate_path(open.AsKernelFile()->path, "a file of the kernel");
+      return;
+    case state::Open::Fifo:
+      validate_path(open.AsFifo()->path, "a fifo");
+      validate_index(open.AsFifo()->pipe, process.descriptors->pipes.size(), "fifo with pipe");
+      return;
     case state::Open::EventFd:
     case state::Open::SignalFd:
     case state::Open::PidFd:
@@ -318,6 +328,31 @@ void validate_open(const state::OpenUnion& open, const state::ProcessT& process)
       break;
   }
   corrupt("a descriptor of unknown kind");
+}
+
+void validate_packets(const state::PipeObjectT& pipe) {
+  constexpr std::uint32_t kMaxPacket = 4096;
+  if (pipe.packets.empty()) return;
+  std::uint64_t bytes = 0;
+  for (const std::uint32_t packet : pipe.packets) {
+    require(packet != 0 && packet <= kMaxPacket, "a packet of {} bytes in a pipe", packet);
+    bytes += packet;
+  }
+  require(bytes == pipe.contents.size(), "packets of {} bytes in a pipe with {}", bytes,
+          pipe.contents.size());
+}
+
+void validate_ownership(const state::DescriptionT& description, const state::ProcessT& process) {
+  for (const state::FileLock& lock : description.locks) {
+    require(lock.kind() <= state::LockKind::lease, "a lock of unknown kind");
+    require(lock.start() <= lock.last() && lock.last() <= kMaxFileOffset, "a lock from {} to {}",
+            lock.start(), lock.last());
+  }
+  require(description.owner <= state::SignalOwner::group, "signals for an unknown kind of owner");
+  require(description.owner_signal >= 0 && description.owner_signal <= static_cast<int>(kSignals),
+          "signal {} of a descriptor", description.owner_signal);
+  if (description.owner == state::SignalOwner::thread)
+    validate_index(description.owner_thread, process.threads.size(), "signals for thread");
 }
 
 void validate_descriptors(const state::ProcessT& process) {
@@ -333,11 +368,13 @@ void validate_descriptors(const state::ProcessT& process) {
   for (const auto& description : table.descriptions) {
     require(description != nullptr, "an absent description");
     validate_open(description->open, process);
+    validate_ownership(*description, process);
   }
   for (const auto& pipe : table.pipes) {
     require(pipe != nullptr, "an absent pipe");
     require(pipe->contents.size() <= pipe->capacity, "a pipe of {} bytes holds {}", pipe->capacity,
             pipe->contents.size());
+    validate_packets(*pipe);
   }
 }
 

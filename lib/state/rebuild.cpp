@@ -434,6 +434,7 @@ void ProcessRebuild::make_threads() {
   calls_->run();
   const std::vector<pid_t> ids = thread_ids();
   for (std::size_t i = 1; i < ids.size(); ++i) process_->adopt(ids[i], image_.threads[i]->tid);
+  rebuild_signal_owners(*image_.descriptors, descriptions_, ids);
 
   rebuild_from_outside(image_, process_->pid());
   rebuild_limits(image_, process_->pid());

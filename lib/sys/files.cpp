@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -31,6 +32,12 @@ std::optional<FileStatus> try_status(const std::string& path) {
   if (::stat(path.c_str(), &status) == 0) return status;
   if (errno == ENOENT || errno == ENOTDIR || errno == ESRCH || errno == ELOOP) return std::nullopt;
   throw_errno(errno, fmt::format("look at {}", path));
+}
+
+std::optional<FileStatus> try_link_status(const std::string& path) {
+  FileStatus status{};
+  if (::lstat(path.c_str(), &status) == 0) return status;
+  return std::nullopt;
 }
 
 FileStatus status(const std::string& path) {
@@ -109,8 +116,15 @@ int status_flags(const Fd& file) {
 }
 
 void set_status_flags(const Fd& file, int flags) {
-  checked([&] { return ::fcntl(file.get(), F_SETFL, flags); }, "set flags of descriptor {}",
-          file.get());
+  checked([&] { return ::fcntl(file.get(), F_SETFL, flags & ~O_ASYNC); },
+          "set flags of descriptor {}", file.get());
+}
+
+std::uint64_t file_system_type(const Fd& file) {
+  struct ::statfs status {};
+  checked([&] { return ::fstatfs(file.get(), &status); },
+          "look at the file system of descriptor {}", file.get());
+  return static_cast<std::uint64_t>(status.f_type);
 }
 
 Fd duplicate(int number) {
@@ -159,14 +173,6 @@ bool DescriptorInfo::close_on_exec() const {
   const auto flags = field("flags");
   return flags && (std::strtoul(flags->c_str(), nullptr, 8) & O_CLOEXEC) != 0;
 }
-
-int signal_owner(const Fd& file) {
-  ::f_owner_ex owner{};
-  if (::fcntl(file.get(), F_GETOWN_EX, &owner) != 0) return 0;
-  return owner.pid;
-}
-
-int owner_signal(const Fd& file) { return std::max(0, ::fcntl(file.get(), F_GETSIG)); }
 
 bool other_end_closed(const Fd& pipe) {
   ::pollfd ask{pipe.get(), POLLIN | POLLOUT, 0};
@@ -273,18 +279,27 @@ void set_pipe_capacity(const Fd& pipe, std::uint32_t bytes) {
           "set the capacity of a pipe to {} bytes", bytes);
 }
 
-std::vector<std::uint8_t> peek_pipe(const Fd& read_end) {
+PipeContents peek_pipe(const Fd& read_end) {
   const Pipe copy = make_pipe();
   set_pipe_capacity(copy.write_end, pipe_capacity(read_end));
   const ssize_t size = ::tee(read_end.get(), copy.write_end.get(), INT32_MAX, SPLICE_F_NONBLOCK);
   if (size < 0 && errno != EAGAIN) throw_errno(errno, "copy the contents of a pipe");
-  std::vector<std::uint8_t> contents(static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
-  std::size_t done = 0;
-  while (done < contents.size())
-    done += static_cast<std::size_t>(checked(
-        [&] { return ::read(copy.read_end.get(), contents.data() + done, contents.size() - done); },
-        "read the contents of a pipe"));
+  PipeContents contents;
+  contents.bytes.resize(static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+  auto left = std::span{contents.bytes};
+  while (!left.empty()) {
+    const auto got = checked([&] { return ::read(copy.read_end.get(), left.data(), left.size()); },
+                             "read the contents of a pipe");
+    contents.packets.push_back(static_cast<std::uint32_t>(got));
+    left = left.subspan(static_cast<std::size_t>(got));
+  }
   return contents;
+}
+
+std::uint32_t bytes_waiting(const Fd& pipe) {
+  int bytes = 0;
+  checked([&] { return ::ioctl(pipe.get(), FIONREAD, &bytes); }, "ask a pipe for its contents");
+  return static_cast<std::uint32_t>(bytes);
 }
 
 void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes) {

@@ -8,6 +8,9 @@
 //    another one.  Needs CAP_CHECKPOINT_RESTORE.
 //  * /proc/PID/fd/N does the same for an open file; opening it makes a new open file description.
 //  * tee(2) copies what is in a pipe without taking it out.
+//  * O_DIRECT on the write end makes each write(2) a packet, 4096 bytes at most, and a read ends
+//  with
+//    the packet.  tee(2) keeps them apart.
 //  * A pipe whose other end is closed everywhere reports POLLHUP (read end) or POLLERR (write end).
 
 #include <sys/stat.h>
@@ -30,6 +33,8 @@ namespace icecore::sys {
 using FileStatus = struct ::stat;
 
 std::optional<FileStatus> try_status(const std::string& path);
+/// The same, but of a symbolic link itself.
+std::optional<FileStatus> try_link_status(const std::string& path);
 FileStatus status(const std::string& path);
 FileStatus status(const Fd& file);
 
@@ -55,7 +60,11 @@ void set_position(const Fd& file, std::uint64_t position);
 
 /// F_GETFL without the bits that only open(2) knows.
 int status_flags(const Fd& file);
+/// Without O_ASYNC, which belongs to a descriptor's number.
 void set_status_flags(const Fd& file, int flags);
+
+/// As in linux/magic.h.
+std::uint64_t file_system_type(const Fd& file);
 
 /// Another descriptor of ours for the same open file description.
 Fd duplicate(int number);
@@ -76,10 +85,6 @@ class DescriptorInfo {
  private:
   std::string text_;
 };
-
-/// The process or group that gets SIGIO (F_GETOWN), and another signal instead (F_GETSIG); 0: none.
-int signal_owner(const Fd& file);
-int owner_signal(const Fd& file);
 
 /// True when no one holds the other end of a pipe.
 bool other_end_closed(const Fd& pipe);
@@ -136,10 +141,16 @@ Pipe make_pipe();
 std::uint32_t pipe_capacity(const Fd& pipe);
 void set_pipe_capacity(const Fd& pipe, std::uint32_t bytes);
 
+struct PipeContents {
+  std::vector<std::uint8_t> bytes;
+  std::vector<std::uint32_t> packets;  ///< sizes of what single reads return, in order
+};
 /// What a pipe holds, left in it.
-std::vector<std::uint8_t> peek_pipe(const Fd& read_end);
+PipeContents peek_pipe(const Fd& read_end);
 
-/// Puts bytes into a pipe that has room for them.
+std::uint32_t bytes_waiting(const Fd& pipe);
+
+/// Puts bytes into a pipe that has room for them, as one packet if it is O_DIRECT.
 void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes);
 
 // ---- others ----------------------------------------------------------------------------------

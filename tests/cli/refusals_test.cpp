@@ -188,14 +188,15 @@ const Refused kRefused[] = {
     {"sysv_shm", {"SYSV"}},
     {"userfaultfd", {"fd ", "userfaultfd"}},
     {"pidfd", {"fd ", "pidfd of process 1"}},
-    {"posix_lock", {"lock"}},
-    {"ofd_lock", {"lock"}},
-    {"flock", {"lock"}},
+    {"lease", {"lease for writing"}},
+    {"foreign_owner", {"F_SETOWN", "process 1"}},
+    {"foreign_process_file", {"fd ", "/proc/1/", "another process"}},
+    {"message_queue", {"fd ", "POSIX message queue"}},
+    {"lost_place", {"fd ", "O_PATH"}},
     {"mount_namespace", {"mnt", "namespace"}},
     {"user_namespace", {"user", "namespace"}},
     {"ipc_namespace", {"ipc", "namespace"}},
     {"changed_root", {"root"}},
-    {"lease", {"lease"}},
     {"parent_death_signal", {"parent death signal"}},
 };
 
@@ -218,7 +219,8 @@ TEST_CASE("state that cannot be kept is refused by name") {
 /// State that one version keeps and another refuses.
 const char* const kEasilyLost[] = {"locked_memory",        "named_memory",    "dont_fork",
                                    "wipe_on_fork",         "dont_dump",       "protection_key",
-                                   "unshared_descriptors", "path_descriptor", "signal_driven_io"};
+                                   "unshared_descriptors", "path_descriptor", "signal_driven_io",
+                                   "flock"};
 
 void expect_kept(Target& target, const fs::path& image) {
   const ProcView before = proc_view(target.pid());

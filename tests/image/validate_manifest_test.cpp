@@ -320,6 +320,36 @@ TEST_CASE("hostile descriptors are refused", "[image][damage]") {
       {"of pipe -1",
        [](ManifestT& m) { m.process->descriptors->descriptions[5]->open.AsPipe()->pipe = -1; }},
       {"holds 2", [](ManifestT& m) { m.process->descriptors->pipes[0]->capacity = 1; }},
+      {"packet of 0",
+       [](ManifestT& m) {
+         m.process->descriptors->pipes[0]->packets = {2, 0};
+       }},
+      {"packet of 4097", [](ManifestT& m) { m.process->descriptors->pipes[0]->packets = {4097}; }},
+      {"packets of 3",
+       [](ManifestT& m) {
+         m.process->descriptors->pipes[0]->packets = {2, 1};
+       }},
+      {"lock of unknown kind",
+       [](ManifestT& m) {
+         m.process->descriptors->descriptions[1]->locks.emplace_back(
+             0, 1, static_cast<state::LockKind>(4), true);
+       }},
+      {"lock from 2 to 1",
+       [](ManifestT& m) {
+         m.process->descriptors->descriptions[1]->locks.emplace_back(2, 1, state::LockKind::flock,
+                                                                     true);
+       }},
+      {"unknown kind of owner",
+       [](ManifestT& m) {
+         m.process->descriptors->descriptions[1]->owner = static_cast<state::SignalOwner>(4);
+       }},
+      {"for thread",
+       [](ManifestT& m) {
+         m.process->descriptors->descriptions[1]->owner = state::SignalOwner::thread;
+         m.process->descriptors->descriptions[1]->owner_thread = 1000;
+       }},
+      {"signal 65",
+       [](ManifestT& m) { m.process->descriptors->descriptions[1]->owner_signal = 65; }},
   })));
 }
 

@@ -29,6 +29,11 @@ const Program kPrograms[] = {
     {.name = "python3 with torch", .command = {"/usr/bin/python3", script("with_torch.py")}},
     {.name = "bash", .command = {"/bin/bash", script("loop.bash")}},
     {.name = "perl", .command = {"/usr/bin/perl", script("words.pl")}},
+    {.name = "python3 with a database in a transaction",
+     .command = {"/usr/bin/python3", script("with_sqlite.py"), "FOLDER"}},
+    {.name = "lua", .command = {"/usr/bin/lua5.4", script("words.lua")}},
+    {.name = "ruby", .command = {"/usr/bin/ruby", script("words.rb")}},
+    {.name = "php", .command = {"/usr/bin/php", script("words.php")}},
     // The table of `secret` is in the file, the one joined to it only in memory.
     {.name = "sqlite3",
      .command = {"/usr/bin/sqlite3", "-batch", "-cmd", "pragma temp_store = memory", "-cmd",

@@ -167,12 +167,6 @@ static void lose_epoll_watch() {
   must(::close(pipe[0]), "close");
 }
 
-static void lock_whole_file(int command) {
-  struct flock whole = {
-      .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0, .l_pid = 0};
-  must(::fcntl(open_in_folder("locked"), command, &whole), "lock");
-}
-
 static Pages some_pages() {
   const Pages pages = map(4, MAP_PRIVATE | MAP_ANONYMOUS);
   fill(pages, 1, 1);
@@ -234,10 +228,21 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"fifo", open_fifo},
     {"userfaultfd", [] { must(::syscall(SYS_userfaultfd, 0), "userfaultfd"); }},
     {"pidfd", [] { must(::syscall(SYS_pidfd_open, 1, 0), "pidfd_open"); }},
-    {"posix_lock", [] { lock_whole_file(F_SETLK); }},
-    {"ofd_lock", [] { lock_whole_file(F_OFD_SETLK); }},
-    {"flock", [] { must(::flock(open_in_folder("locked"), LOCK_EX), "flock"); }},
     {"lease", [] { must(::fcntl(open_in_folder("leased"), F_SETLEASE, F_WRLCK), "lease"); }},
+    {"foreign_owner", [] { must(::fcntl(open_in_folder("owned"), F_SETOWN, 1), "F_SETOWN"); }},
+    {"foreign_process_file", [] { must(::open("/proc/1/stat", O_RDONLY), "open"); }},
+    {"message_queue",
+     [] {
+       must(::syscall(SYS_mq_open, "icecore-test", O_RDWR | O_CREAT, 0600, nullptr), "mq_open");
+       must(::syscall(SYS_mq_unlink, "icecore-test"), "mq_unlink");
+     }},
+    {"lost_place",
+     [] {
+       open_in_folder("lost");
+       must(::open((folder + "/lost").c_str(), O_PATH), "open");
+       must(::unlink((folder + "/lost").c_str()), "unlink");
+     }},
+    {"flock", [] { must(::flock(open_in_folder("locked"), LOCK_EX), "flock"); }},
     {"locked_memory", [] { must(::mlock(some_pages().start, 4 * kPageSize), "mlock"); }},
     {"named_memory", name_memory},
     {"dont_fork", [] { advise(MADV_DONTFORK); }},

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "state/descriptors/ownership.hpp"
 #include "state/descriptors/room.hpp"
 #include "sys/check.hpp"
 #include "sys/epoll.hpp"
@@ -24,9 +25,10 @@ constexpr std::size_t kSentAtOnce = 24;  // see DescriptorPlan::send
 static_assert(kSentAtOnce <= sys::kMaxSentDescriptors);
 
 /// The first that matches is the room of a description.
-constexpr std::array kRooms{&regular_file_room, &directory_room, &device_room,  &pipe_room,
-                            &eventfd_room,      &epoll_room,     &timerfd_room, &signalfd_room,
-                            &pidfd_room,        &external_room};
+constexpr std::array kRooms{&path_only_room, &kernel_file_room, &regular_file_room, &directory_room,
+                            &device_room,    &pipe_room,        &fifo_room,         &eventfd_room,
+                            &epoll_room,     &timerfd_room,     &signalfd_room,     &pidfd_room,
+                            &external_room};
 
 struct UnknownKind {
   std::string_view link;
@@ -97,21 +99,9 @@ void note_pipe_ends(const std::vector<FoundDescriptor>& all, DescriptorCapture& 
   }
 }
 
-/// Throws what makes it impossible to keep.
-void check_ownership(const OpenDescription& open) {
-  if ((open.flags & O_PATH) != 0)
-    throw Error{Errc::unsupported, fmt::format("{}: O_PATH: cannot be snapshotted yet", open.link)};
-  if ((open.flags & O_ASYNC) != 0 || sys::signal_owner(open.copy) != 0 ||
-      sys::owner_signal(open.copy) != 0)
-    throw Error{
-        Errc::unsupported,
-        fmt::format("{}: sends signals (O_ASYNC, F_SETOWN): cannot be snapshotted yet", open.link)};
-}
-
 state::OpenUnion capture_one(DescriptorCapture& shared, const OpenDescription& open) {
   if (std::ranges::find(shared.capture.outside, open.number) != shared.capture.outside.end())
     return external_room.capture(shared, open);
-  check_ownership(open);
   for (const DescriptorRoom* room : kRooms)
     if (room->matches(shared, open)) return room->capture(shared, open);
   throw Error{Errc::unsupported, fmt::format("{}: cannot be snapshotted yet", kind_of(open.link))};
@@ -191,9 +181,10 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
     if (known == description_of.end() ||
         is_standard_stream(*image->descriptions[known->second], number)) {
       auto description = std::make_unique<state::DescriptionT>();
-      description->flags = static_cast<std::uint32_t>(open.flags);
+      description->flags = static_cast<std::uint32_t>(open.flags & ~O_ASYNC);
       try {
         description->open = capture_one(shared, open);
+        capture_ownership(shared, open, *description);
       } catch (const Error& e) {
         capture.refusals.add("fd {}: {}", number, e.what());
         continue;
@@ -206,6 +197,11 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
         known->second = index;
     }
     image->descriptors.emplace_back(number, known->second, open.info.close_on_exec());
+  }
+  try {
+    refuse_mixed_pipes(shared);
+  } catch (const Error& e) {
+    capture.refusals.add("{}", e.what());
   }
   image->pipes = std::move(shared.pipes);
   return image;
@@ -223,6 +219,7 @@ std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
     descriptions.push_back(
         lowest[i] < 0 ? sys::Fd{}
                       : room_of(description.open.type).rebuild(shared, description, lowest[i]));
+    if (descriptions.back()) take_locks(descriptions.back(), description, lowest[i]);
   }
   refuse_unwatchable(image, descriptions);
   return descriptions;
@@ -237,12 +234,22 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
     if (!status || !S_ISDIR(status->st_mode))
       refusals.add("{}: {}: is no directory here", who, directory.path);
   };
+  const auto check_type = [&](const std::string& path, std::uint32_t mode, int number) {
+    const auto status = sys::try_link_status(path);
+    if (!status)
+      refusals.add("fd {}: {}: does not exist", number, path);
+    else if ((status->st_mode & S_IFMT) != (mode & S_IFMT))
+      refusals.add("fd {}: {}: is of another type here", number, path);
+  };
   for (std::size_t i = 0; i < image.descriptions.size(); ++i) {
     const state::DescriptionT& description = *image.descriptions[i];
     const int number = lowest[i];
     if (number < 0) continue;
     if (const auto* directory = description.open.AsDirectory())
       check_directory(*directory, fmt::format("fd {}", number));
+    if (const auto* place = description.open.AsPathOnly())
+      check_type(place->path, place->mode, number);
+    if (const auto* fifo = description.open.AsFifo()) check_type(fifo->path, S_IFIFO, number);
     if (const auto* external = description.open.AsExternal(); external != nullptr &&
                                                               !options.external.contains(number) &&
                                                               !(external->standard && number <= 2))
@@ -367,6 +374,8 @@ void DescriptorPlan::finish(CallStream& calls) const {
     const auto finish = room_of(description.open.type).finish;
     if (is_open[i] && finish != nullptr) finish(stage, description, lowest[i]);
   }
+  for (std::size_t i = 0; i < lowest.size(); ++i)
+    if (is_open[i]) finish_ownership(stage, *image_.descriptions[i], lowest[i]);
 }
 
 }  // namespace icecore

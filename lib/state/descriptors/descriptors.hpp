@@ -30,6 +30,12 @@ std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
 void check_descriptors(const state::ProcessT& process, const RestoreOptions& options,
                        Refusals& refusals);
 
+/// Who gets the signals of descriptors; once all threads exist.  `threads`: their ids as we see
+/// them.
+void rebuild_signal_owners(const state::DescriptorsT& image,
+                           const std::vector<sys::Fd>& descriptions,
+                           const std::vector<pid_t>& threads);
+
 /// Adds the calls that receive so many descriptors over a socket, in the lowest free slots.
 void receive_descriptors(int socket, std::size_t count, CallStream& calls);
 

@@ -14,9 +14,6 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
 }
 
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
-  if (open.info.field("lock"))
-    throw Error{Errc::unsupported,
-                fmt::format("{}: a file lock is held: cannot be snapshotted yet", open.link)};
   state::RegularFileT file;
   const bool readable = (open.flags & O_ACCMODE) != O_WRONLY;
   file.file = all.capture.files.add(open.link, open.status, readable,

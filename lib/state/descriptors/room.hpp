@@ -82,6 +82,13 @@ struct DescriptorRoom {
   void (*finish)(const DescriptorFinish&, const state::DescriptionT&, int number) = nullptr;
 };
 
+/// Notes the pipe, or fifo, behind a description, and gives its index.
+std::int32_t capture_pipe(DescriptorCapture& all, const OpenDescription& open);
+/// Once all descriptions have been captured.
+void refuse_mixed_pipes(const DescriptorCapture& all);
+/// Gives a fresh pipe its capacity and contents.
+void fill_pipe(const sys::Fd& write_end, const state::PipeObjectT& pipe);
+
 /// Wraps a table of the schema.
 template <class Table>
 state::OpenUnion opened(Table table) {
@@ -90,10 +97,13 @@ state::OpenUnion opened(Table table) {
   return open;
 }
 
+extern const DescriptorRoom path_only_room;
+extern const DescriptorRoom kernel_file_room;
 extern const DescriptorRoom regular_file_room;
 extern const DescriptorRoom directory_room;
 extern const DescriptorRoom device_room;
 extern const DescriptorRoom pipe_room;
+extern const DescriptorRoom fifo_room;
 extern const DescriptorRoom eventfd_room;
 extern const DescriptorRoom epoll_room;
 extern const DescriptorRoom timerfd_room;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A fifo of which the process has both ends: opened again by its name, with what was in it.
+#include <fcntl.h>
+
+#include "state/descriptors/room.hpp"
+
+namespace icecore {
+namespace {
+
+bool matches(const DescriptorCapture& all, const OpenDescription& open) {
+  const std::uint64_t inode = open.status.st_ino;
+  return S_ISFIFO(open.status.st_mode) && !open.link.starts_with("pipe:[") &&
+         all.readable_pipes.contains(inode) && all.writable_pipes.contains(inode);
+}
+
+state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
+  const auto named = sys::try_status(open.link);
+  if (!named || named->st_dev != open.status.st_dev || named->st_ino != open.status.st_ino)
+    throw Error{Errc::unsupported,
+                fmt::format("{}: the fifo has been deleted or replaced", open.link)};
+  state::FifoT fifo;
+  fifo.path = open.link;
+  fifo.pipe = capture_pipe(all, open);
+  return opened(std::move(fifo));
+}
+
+sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, int number) {
+  const state::FifoT& fifo = *description.open.AsFifo();
+  const std::string path = all.root + fifo.path;
+  const auto [at, fresh] = all.pipes.try_emplace(fifo.pipe);
+  if (fresh) {
+    // Open at both ends, so that none of the following waits for the other.
+    at->second.write_end = sys::open_file(path, O_RDWR | O_NONBLOCK);
+    if (!S_ISFIFO(sys::status(at->second.write_end).st_mode))
+      throw Error{Errc::incompatible, fmt::format("fd {}: {}: is no fifo", number, fifo.path)};
+    if (sys::bytes_waiting(at->second.write_end) != 0)
+      throw Error{Errc::incompatible,
+                  fmt::format("fd {}: fifo {}: is in use: somebody else's bytes are in it", number,
+                              fifo.path)};
+    fill_pipe(at->second.write_end, *all.process.descriptors->pipes[at->first]);
+  }
+  const auto flags = static_cast<int>(description.flags);
+  sys::Fd fd = sys::open_file(path, flags | O_NONBLOCK);
+  sys::set_status_flags(fd, flags);
+  return fd;
+}
+
+}  // namespace
+
+const DescriptorRoom fifo_room{matches, capture, state::Open::Fifo, rebuild};
+
+}  // namespace icecore
