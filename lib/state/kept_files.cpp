@@ -2,7 +2,7 @@
 #include "state/kept_files.hpp"
 
 #include <fcntl.h>
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 

@@ -217,10 +217,9 @@ TEST_CASE("state that cannot be kept is refused by name") {
 }
 
 /// State that one version keeps and another refuses.
-const char* const kEasilyLost[] = {"locked_memory",        "named_memory",    "dont_fork",
-                                   "wipe_on_fork",         "dont_dump",       "protection_key",
-                                   "unshared_descriptors", "path_descriptor", "signal_driven_io",
-                                   "flock"};
+const char* const kEasilyLost[] = {
+    "locked_memory",  "named_memory",         "dont_fork",       "wipe_on_fork",     "dont_dump",
+    "protection_key", "unshared_descriptors", "path_descriptor", "signal_driven_io", "flock"};
 
 void expect_kept(Target& target, const fs::path& image) {
   const ProcView before = proc_view(target.pid());

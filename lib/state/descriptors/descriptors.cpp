@@ -266,6 +266,13 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
                    number, *ours);
 }
 
+void rebuild_signal_owners(const state::DescriptorsT& image,
+                           const std::vector<sys::Fd>& descriptions,
+                           const std::vector<pid_t>& threads) {
+  for (std::size_t i = 0; i < descriptions.size(); ++i)
+    if (descriptions[i]) rebuild_signal_owner(descriptions[i], *image.descriptions[i], threads);
+}
+
 void receive_descriptors(int socket, std::size_t total, CallStream& calls) {
   for (std::size_t sent = 0; sent < total; sent += kSentAtOnce) {
     const std::size_t count = std::min(kSentAtOnce, total - sent);

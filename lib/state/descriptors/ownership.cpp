@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "state/descriptors/descriptors.hpp"
 #include "sys/file_locks.hpp"
 #include "sys/procfs.hpp"
 
@@ -107,27 +106,18 @@ void finish_ownership(const DescriptorFinish& stage, const state::DescriptionT& 
                      {fd, F_SETFL, description.flags | O_ASYNC});
 }
 
-void rebuild_signal_owners(const state::DescriptorsT& image,
-                           const std::vector<sys::Fd>& descriptions,
-                           const std::vector<pid_t>& threads) {
-  for (std::size_t i = 0; i < descriptions.size(); ++i) {
-    const state::DescriptionT& description = *image.descriptions[i];
-    if (!descriptions[i]) continue;
-    if (description.owner_signal != 0)
-      sys::set_owner_signal(descriptions[i], description.owner_signal);
-    switch (description.owner) {
-      case state::SignalOwner::none:
-        break;
-      case state::SignalOwner::process:
-        sys::set_signal_owner(descriptions[i], {F_OWNER_PID, threads.front()});
-        break;
-      case state::SignalOwner::thread:
-        sys::set_signal_owner(descriptions[i], {F_OWNER_TID, threads[description.owner_thread]});
-        break;
-      case state::SignalOwner::group:
-        sys::set_signal_owner(descriptions[i], {F_OWNER_PGRP, threads.front()});
-        break;
-    }
+void rebuild_signal_owner(const sys::Fd& ours, const state::DescriptionT& description,
+                          const std::vector<pid_t>& threads) {
+  if (description.owner_signal != 0) sys::set_owner_signal(ours, description.owner_signal);
+  switch (description.owner) {
+    case state::SignalOwner::none:
+      return;
+    case state::SignalOwner::process:
+      return sys::set_signal_owner(ours, {F_OWNER_PID, threads.front()});
+    case state::SignalOwner::thread:
+      return sys::set_signal_owner(ours, {F_OWNER_TID, threads[description.owner_thread]});
+    case state::SignalOwner::group:
+      return sys::set_signal_owner(ours, {F_OWNER_PGRP, threads.front()});
   }
 }
 

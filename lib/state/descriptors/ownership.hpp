@@ -3,6 +3,8 @@
 
 // What any open file description can have: locks, a lease, and somebody who gets its signals.
 
+#include <vector>
+
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
@@ -18,5 +20,9 @@ void take_locks(const sys::Fd& ours, const state::DescriptionT& description, int
 /// Adds the calls that take the others, at the very end: closing a descriptor would drop them.
 void finish_ownership(const DescriptorFinish& stage, const state::DescriptionT& description,
                       int number);
+
+/// Who gets the signals; once all threads exist.  `threads`: their ids as we see them.
+void rebuild_signal_owner(const sys::Fd& ours, const state::DescriptionT& description,
+                          const std::vector<pid_t>& threads);
 
 }  // namespace icecore
