@@ -343,11 +343,65 @@ void draw(const std::map<std::string, Curve>& curves, const std::string& title,
   fs::remove(data);
 }
 
+// ---- single faults -----------------------------------------------------------------------------
+
+/// How long one fault takes that nothing has foreseen, beside the bare round trip of the kernel.
+void single_faults(const Options& options) {
+  constexpr std::size_t kFaults = 1000;
+  const Workplace place{options.folder};
+  const std::string image = place / "image";
+  {
+    Program program{{std::string{ICECORE_TARGET_DIR} + "/large_memory", "128"}};
+    if (const std::string word = program.hear(); word != "ready") throw std::runtime_error{word};
+    run({ICECORE_TOOL, "snapshot", std::to_string(program.pid()), "-o", image, "--no-fsync",
+         "--kill"});
+  }
+  if (!options.json)
+    fmt::print("\n{:<34} {:>9} {:>9} {:>9} {:>27}\n", "a single fault", "p50", "p99", "max",
+               "(medians of the runs)");
+  for (const int pause_us : {0, 1000}) {
+    std::map<std::string, std::vector<FaultTimes>> times;
+    for (std::size_t i = 0; i < options.runs; ++i) {
+      Program restored{{ICECORE_TOOL, "restore", image, "--lazy", "--no-record", "--fill", "never"}};
+      std::istringstream answer{restored.ask(fmt::format("faults {} {}", kFaults, pause_us))};
+      FaultTimes ours;
+      answer >> ours.p50 >> ours.p99 >> ours.max;
+      times["icecore"].push_back(ours);
+      times["limit"].push_back(bare_faults(kFaults, std::chrono::microseconds{pause_us}));
+      restored.hang_up();
+    }
+    const auto median = [&](const std::string& who, double FaultTimes::*which) {
+      std::vector<double> values;
+      for (const FaultTimes& time : times[who]) values.push_back(time.*which);
+      return summarize(values).median * 1e-9;
+    };
+    const double ratio = median("icecore", &FaultTimes::p50) / median("limit", &FaultTimes::p50);
+    for (const auto& [who, label] : {std::pair{"icecore", "  icecore"},
+                                     std::pair{"limit", "  poll, read, UFFDIO_COPY"}}) {
+      const double p50 = median(who, &FaultTimes::p50), p99 = median(who, &FaultTimes::p99),
+                   max = median(who, &FaultTimes::max);
+      if (options.json)
+        fmt::print(
+            "{{\"bench\":\"lazy\",\"workload\":\"single fault\",\"mode\":\"{}\",\"pause_us\":{},"
+            "\"runs\":{},\"p50_s\":{:.9g},\"p99_s\":{:.9g},\"max_s\":{:.9g}}}\n",
+            who, pause_us, options.runs, p50, p99, max);
+      else
+        fmt::print("{:<34} {:>9} {:>9} {:>9}\n",
+                   fmt::format("{}, {}", label,
+                               pause_us == 0 ? "one after the other" : "one every ms"),
+                   human_time(p50), human_time(p99), human_time(max));
+    }
+    if (!options.json) fmt::print("    {:.2f} x the round trip\n", ratio);
+  }
+}
+
 int lazy(const Options& options) {
   bool all = true;
   if (!options.json)
     fmt::print("{}, {} run(s) each; page cache {}\n", ICECORE_TOOL, options.runs,
                options.cold ? "dropped before each restore" : "warm");
+  if (std::string{"a single fault"}.find(options.workload) != std::string::npos)
+    single_faults(options);
   for (const Workload& workload : workloads(options.quick)) {
     if (workload.title.find(options.workload) == std::string::npos) continue;
     try {

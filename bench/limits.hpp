@@ -5,11 +5,16 @@
 #pragma once
 
 #include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -105,6 +110,55 @@ inline void copy_range(int uffd, std::uint64_t to, std::uint64_t from, std::size
     if (::ioctl(uffd, UFFDIO_COPY, &copy) == -1 && errno != EAGAIN) must(-1, "UFFDIO_COPY");
     if (copy.copy > 0) done += static_cast<std::size_t>(copy.copy);
   }
+}
+
+/// Nanoseconds that a single fault took: median, 99 of 100, longest.
+struct FaultTimes {
+  double p50 = 0, p99 = 0, max = 0;
+};
+
+/// The bare round trip: pages of fresh memory, far from each other, are touched, and another
+/// process answers each fault with one page, by poll, read and UFFDIO_COPY.
+inline FaultTimes bare_faults(std::size_t count, std::chrono::microseconds pause) {
+  constexpr std::size_t kApart = 17;
+  const std::size_t bytes = count * kApart * kPageBytes;
+  const Fd uffd{static_cast<int>(
+      must(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), "userfaultfd"))};
+  ::uffdio_api api = {.api = UFFD_API, .features = 0, .ioctls = 0};
+  must(::ioctl(uffd.get(), UFFDIO_API, &api), "UFFDIO_API");
+  const Mapped memory{bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS};
+  ::uffdio_register all = {{memory.address(), bytes}, UFFDIO_REGISTER_MODE_MISSING, 0};
+  must(::ioctl(uffd.get(), UFFDIO_REGISTER, &all), "UFFDIO_REGISTER");
+  const pid_t handler = must(::fork(), "fork");
+  if (handler == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const Mapped page{kPageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS};
+    *reinterpret_cast<char*>(page.address()) = 1;
+    for (;;) {
+      ::pollfd wait{uffd.get(), POLLIN, 0};
+      ::poll(&wait, 1, -1);
+      ::uffd_msg message{};
+      if (::read(uffd.get(), &message, sizeof message) != sizeof message) continue;
+      ::uffdio_copy copy{};
+      copy.dst = message.arg.pagefault.address & ~(kPageBytes - 1);
+      copy.src = page.address();
+      copy.len = kPageBytes;
+      ::ioctl(uffd.get(), UFFDIO_COPY, &copy);
+    }
+  }
+  std::vector<double> took;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (pause.count() > 0) std::this_thread::sleep_for(pause);
+    const volatile char* byte =
+        reinterpret_cast<const char*>(memory.address() + i * kApart * kPageBytes);
+    const auto begin = Clock::now();
+    (void)*byte;
+    took.push_back(seconds_since(begin) * 1e9);
+  }
+  ::kill(handler, SIGKILL);
+  ::waitpid(handler, nullptr, 0);
+  std::ranges::sort(took);
+  return {took[count / 2], took[count * 99 / 100], took.back()};
 }
 
 /// Fills as much fresh memory from the file, which lies in the page cache, by UFFDIO_COPY. Seconds.

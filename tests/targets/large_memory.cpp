@@ -3,6 +3,13 @@
 // State: MEBIBYTES of random private anonymous memory.
 //   "touch N read|write"  touches N pages in an order that is always the same; says how many
 //                         microseconds that took
+//   "faults N PAUSE_US"   touches N pages far from each other, with a pause between two; says how
+//                         many nanoseconds one took: median, 99 of 100, longest
+#include <algorithm>
+#include <chrono>
+#include <sstream>
+#include <thread>
+
 #include "memory.hpp"
 
 using namespace target;
@@ -39,5 +46,22 @@ int main(int argc, char** arguments) {
     require(sum != 1, "");  // so that the reads are made
     return std::to_string(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
   };
-  return serve(check, {{"sample?", sample}, {"touch", touch}});
+  const auto faults = [=](const std::string& how) {
+    std::istringstream words{how};
+    std::size_t wanted = 0, pause_us = 0;
+    words >> wanted >> pause_us;
+    require(wanted > 0 && wanted * 17 < pages.count, "so many pages are not there");
+    std::vector<std::int64_t> took;
+    for (std::size_t i = 0; i < wanted; ++i) {
+      if (pause_us > 0) std::this_thread::sleep_for(std::chrono::microseconds{pause_us});
+      const volatile std::uint64_t* word = &pages.words((i * 17 + 8) % pages.count)[0];
+      const auto begin = std::chrono::steady_clock::now();
+      (void)*word;
+      took.push_back((std::chrono::steady_clock::now() - begin).count());
+    }
+    std::ranges::sort(took);
+    return std::to_string(took[wanted / 2]) + " " + std::to_string(took[wanted * 99 / 100]) + " " +
+           std::to_string(took.back());
+  };
+  return serve(check, {{"sample?", sample}, {"touch", touch}, {"faults", faults}});
 }
