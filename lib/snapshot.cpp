@@ -19,6 +19,7 @@
 #include "memory/page_selection.hpp"
 #include "pager/loan.hpp"
 #include "preflight.hpp"
+#include "state/address_space.hpp"
 #include "state/attributes.hpp"
 #include "state/process.hpp"
 #include "stopwatch.hpp"
@@ -31,15 +32,6 @@ namespace {
 void throw_refusals(Capture& capture) {
   capture.refusals.throw_if_any(Errc::unsupported,
                                 fmt::format("process {} cannot be snapshotted:", capture.pid));
-}
-
-PageSelection select(Capture& capture, const CapturedProcess& captured,
-                     const MissingPages& missing) {
-  PageSelection selection = select_pages(capture.pid, captured.pages, missing);
-  if (selection.guard != 0)
-    capture.refusals.add("memory at {:#x}: guard pages (MADV_GUARD_INSTALL): cannot be kept yet",
-                         selection.guard);
-  return selection;
 }
 
 SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const SnapshotOptions& options) {
@@ -69,7 +61,9 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   capture.is_being_loaded = loan.has_value();
   refuse_from_outside(pid, capture.refusals);
   CapturedProcess captured = capture_process(capture, sleeps);
-  const PageSelection pages = select(capture, captured, loan ? loan->missing() : MissingPages{});
+  const PageSelection pages =
+      select_pages(pid, captured.pages, loan ? loan->missing() : MissingPages{});
+  record_guards(pages.guards, *captured.state->address_space);
   throw_refusals(capture);
   report.state = watch.lap();
   fault_point("snapshot: state read");

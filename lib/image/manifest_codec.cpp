@@ -86,6 +86,7 @@ class UnpackedSize {
     add(space->names());
     add(space->shared_objects());
     add(space->auxv());
+    add(space->guards());
   }
 
   void add(const state::File* file) {

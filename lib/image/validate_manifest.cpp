@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "image/corrupt.hpp"
@@ -114,6 +115,41 @@ void validate_mapping(const state::Mapping& mapping, const state::ProcessT& proc
   validate_kind(mapping, process);
 }
 
+bool has(const state::Mapping& mapping, state::MappingFlag flag) {
+  return (mapping.vm_flags() & static_cast<std::uint64_t>(flag)) != 0;
+}
+
+void validate_special_memory(const state::Mapping& mapping) {
+  using state::MappingFlag;
+  const bool anonymous = mapping.kind() == state::MappingKind::anonymous;
+  require(anonymous || !has(mapping, MappingFlag::droppable), "mapping {:#x} is droppable",
+          mapping.start());
+  for (const auto& [flag, bytes] : {std::pair{MappingFlag::huge_2m, std::uint64_t{2} << 20},
+                                    std::pair{MappingFlag::huge_1g, std::uint64_t{1} << 30}})
+    require(!has(mapping, flag) ||
+                (anonymous && mapping.start() % bytes == 0 && mapping.end() % bytes == 0),
+            "mapping {:#x} to {:#x} has huge pages", mapping.start(), mapping.end());
+  require(!has(mapping, MappingFlag::huge_2m) || !has(mapping, MappingFlag::huge_1g),
+          "mapping {:#x} has pages of two sizes", mapping.start());
+}
+
+void validate_guards(const state::AddressSpaceT& space) {
+  std::uint64_t previous_end = 0;
+  for (const state::AddressRange& guard : space.guards) {
+    require(is_page_aligned(guard.start()) && is_page_aligned(guard.end()) &&
+                previous_end <= guard.start() && guard.start() < guard.end() &&
+                guard.end() <= kAddressEnd,
+            "a guard region at {:#x} to {:#x}", guard.start(), guard.end());
+    previous_end = guard.end();
+    const auto mapping = std::ranges::find_if(
+        space.mappings, [&](const state::Mapping& m) { return guard.start() < m.end(); });
+    require(mapping != space.mappings.end() && mapping->start() <= guard.start() &&
+                guard.end() <= mapping->end(),
+            "the guard region at {:#x} is in no mapping", guard.start());
+  }
+  require(space.new_memory <= state::NewMemory::MAX, "new memory is locked in an unknown way");
+}
+
 void validate_range(std::uint64_t start, std::uint64_t end, const char* what) {
   require(start <= end && end <= kAddressEnd, "the {} are at {:#x} to {:#x}", what, start, end);
 }
@@ -123,9 +159,11 @@ void validate_address_space(const state::ProcessT& process) {
   std::uint64_t previous_end = 0;
   for (const state::Mapping& mapping : space.mappings) {
     validate_mapping(mapping, process);
+    validate_special_memory(mapping);
     require(previous_end <= mapping.start(), "mapping {:#x} is out of order", mapping.start());
     previous_end = mapping.end();
   }
+  validate_guards(space);
   for (const std::string& name : space.names)
     require(has_no_nul(name), "a mapping's name holds a NUL byte");
   require(space.auxv.size() % 16 == 0 && space.auxv.size() <= kMaxAuxvBytes,
@@ -170,6 +208,8 @@ void validate_stored_pages(const std::vector<state::Mapping>& mappings, const Pa
               "stored page {:#x} is not mapped", address);
       require(mapping->kind() != state::MappingKind::file || !mapping->shared(),
               "stored page {:#x} is of a shared file", address);
+      require(!has(*mapping, state::MappingFlag::droppable), "stored page {:#x} is droppable",
+              address);
     }
   }
 }

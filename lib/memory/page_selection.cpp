@@ -54,8 +54,8 @@ PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources,
   PageSelection selection;
   if (sources.empty()) return selection;
   std::vector<sys::PageRange> present;
-  selection.guard =
-      sys::PagemapScan{pid}.private_pages(sources.front().start, sources.back().end, present);
+  sys::PagemapScan{pid}.private_pages(sources.front().start, sources.back().end, present,
+                                      selection.guards);
 
   auto range = present.begin();
   for (const PageSource& source : sources) {

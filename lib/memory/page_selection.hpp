@@ -8,6 +8,7 @@
 
 #include "image/page_run.hpp"
 #include "memory/missing_pages.hpp"
+#include "sys/pagemap_scan.hpp"
 
 namespace icecore {
 
@@ -29,7 +30,7 @@ struct PageSource {
 struct PageSelection {
   std::vector<PageRun> runs;      ///< ascending
   std::vector<StoredRange> lent;  ///< ascending, between the runs: to be read from another image
-  std::uint64_t guard = 0;        ///< address of a guard page, 0: none
+  std::vector<sys::PageRange> guards;  ///< where a touch is SIGSEGV (MADV_GUARD_INSTALL)
 };
 
 /// The pages to store of a process that stands still.  Sources ascend and do not overlap.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "sys/check.hpp"
+#include "sys/memory_features.hpp"
 #include "sys/procfs.hpp"
 
 namespace icecore {
@@ -29,6 +30,11 @@ constexpr std::uint64_t kMadvHugePage = 14;
 constexpr std::uint64_t kMadvNoHugePage = 15;
 constexpr std::uint64_t kMadvDontDump = 16;
 constexpr std::uint64_t kMadvWipeOnFork = 18;
+constexpr std::uint64_t kMadvGuardInstall = 102;
+constexpr std::uint64_t kMapDroppable = 8;
+constexpr std::uint64_t kPrctlSetVma = 0x53564d41;
+constexpr long kMseal = 462;
+constexpr std::uint64_t kHugeShift = 26;  // of the page size's logarithm in mmap's flags
 
 /// How a flag shows in VmFlags, and which madvise(2) sets it again (0: none does).
 struct FlagRow {
@@ -50,6 +56,8 @@ constexpr std::array kKept{
     FlagRow{"mg", MappingFlag::mergeable, kMadvMergeable},
     FlagRow{"lo", MappingFlag::locked, 0},
     FlagRow{"lf", MappingFlag::locked_on_fault, 0},
+    FlagRow{"sl", MappingFlag::sealed, 0},
+    FlagRow{"dp", MappingFlag::droppable, 0},
 };
 
 struct RefusedFlag {
@@ -59,11 +67,8 @@ struct RefusedFlag {
 constexpr std::array kRefused{
     RefusedFlag{"io", "memory of a device"},
     RefusedFlag{"pf", "memory of a device"},
-    RefusedFlag{"ht", "huge pages (hugetlbfs)"},
     RefusedFlag{"uw", "registered with a userfaultfd"},
     RefusedFlag{"ui", "registered with a userfaultfd"},
-    RefusedFlag{"sl", "sealed (mseal)"},
-    RefusedFlag{"dp", "droppable memory"},
     RefusedFlag{"ss", "shadow stack"},
 };
 
@@ -71,8 +76,23 @@ bool is_vdso_part(std::string_view name) {
   return name == "[vdso]" || name == "[vvar]" || name == "[vvar_vclock]";
 }
 
+/// PR_SET_VMA_ANON_NAME
+bool is_named(std::string_view name) {
+  return name.starts_with("[anon:") || name.starts_with("[anon_shmem:");
+}
+
 bool is_shared_anonymous(const sys::Vma& vma) {
-  return vma.shared && vma.name == "/dev/zero (deleted)";
+  return vma.shared && (vma.name == "/dev/zero (deleted)" || vma.name.starts_with("[anon_shmem:"));
+}
+
+bool is_private_huge(const sys::Vma& vma) {
+  return !vma.shared && vma.name == "/anon_hugepage (deleted)";
+}
+
+/// What stands between the colon and the bracket.
+std::string given_name(std::string_view name) {
+  const std::size_t colon = name.find(':');
+  return std::string{name.substr(colon + 1, name.size() - colon - 2)};
 }
 
 std::uint64_t flags_of(const sys::Vma& vma) {
@@ -141,7 +161,7 @@ class Recorder {
       add_vdso(vma);
     else if (is_shared_anonymous(vma))
       record(vma, MappingKind::shared_anonymous, -1, objects_.add(vma, result_.pages));
-    else if (vma.inode == 0)
+    else if (vma.inode == 0 || is_private_huge(vma))
       add_anonymous(vma);
     else
       add_file(vma);
@@ -164,13 +184,15 @@ class Recorder {
       if (vma.has_flag(row.letters)) return say(row.what), true;
     if (vma.has_flag("um") && !capture_.is_being_loaded)
       return say("registered with a userfaultfd"), true;
+    if (vma.has_flag("ht") && !is_private_huge(vma))
+      return say("huge pages of a file or shared (hugetlbfs)"), true;
+    if (vma.end > kEndOfUserSpace) return say("lies above 47 bits of address"), true;
     if (vma.protection_key != 0) return say("protection key"), true;
+    if (vma.name.starts_with("/secretmem")) return say("secret memory (memfd_secret)"), true;
     if (vma.name.starts_with("/SYSV")) return say("SysV shared memory"), true;
     if (vma.name.starts_with("/[aio]")) return say("ring of asynchronous I/O"), true;
     if (vma.name.starts_with("anon_inode:")) return say("memory of a kernel object"), true;
     if (vma.name == "[uprobes]") return say("uprobes"), true;
-    if (vma.name.starts_with("[anon:") || vma.name.starts_with("[anon_shmem:"))
-      return say("named anonymous memory"), true;
     return false;
   }
 
@@ -181,7 +203,8 @@ class Recorder {
 
   void add_anonymous(const sys::Vma& vma) {
     record(vma, MappingKind::anonymous, -1, 0);
-    look_for_pages(vma, PageSource::Which::private_pages);
+    // The kernel may drop it at any moment: it holds keys that must be in no image.
+    if (!vma.has_flag("dp")) look_for_pages(vma, PageSource::Which::private_pages);
   }
 
   void add_file(const sys::Vma& vma) {
@@ -211,14 +234,28 @@ class Recorder {
 
   void record(const sys::Vma& vma, MappingKind kind, std::int32_t file, std::uint64_t object) {
     std::int32_t name = -1;
-    if (!vma.name.empty() && kind != MappingKind::file && kind != MappingKind::shared_anonymous) {
+    const bool says_nothing =
+        kind == MappingKind::file || vma.name == "/dev/zero (deleted)" || is_private_huge(vma);
+    if (!vma.name.empty() && !says_nothing) {
       name = static_cast<std::int32_t>(state_.names.size());
       state_.names.push_back(vma.name);
     }
     // The offset of anonymous memory means nothing.
     const bool has_offset = kind == MappingKind::file || kind == MappingKind::shared_anonymous;
     state_.mappings.emplace_back(vma.start, vma.end, has_offset ? vma.offset : 0, object,
-                                 flags_of(vma), file, name, vma.protection, kind, vma.shared);
+                                 flags_of(vma) | page_size(vma), file, name, vma.protection, kind,
+                                 vma.shared);
+  }
+
+  std::uint64_t page_size(const sys::Vma& vma) {
+    if (!is_private_huge(vma)) return 0;
+    if (vma.page_size == std::uint64_t{2} << 20)
+      return static_cast<std::uint64_t>(MappingFlag::huge_2m);
+    if (vma.page_size == std::uint64_t{1} << 30)
+      return static_cast<std::uint64_t>(MappingFlag::huge_1g);
+    capture_.refusals.add("mapping {:#x}-{:#x}: huge pages of {} bytes: cannot be kept", vma.start,
+                          vma.end, vma.page_size);
+    return 0;
   }
 
   void look_for_pages(const sys::Vma& vma, PageSource::Which which) {
@@ -263,10 +300,13 @@ std::uint64_t flag_bits_for_mmap(const state::Mapping& mapping) {
   std::uint64_t flags = MAP_FIXED_NOREPLACE;
   if (has(mapping, MappingFlag::no_reserve)) flags |= MAP_NORESERVE;
   if (has(mapping, MappingFlag::grows_down)) flags |= MAP_GROWSDOWN;
+  if (has(mapping, MappingFlag::huge_2m)) flags |= MAP_HUGETLB | 21 << kHugeShift;
+  if (has(mapping, MappingFlag::huge_1g)) flags |= MAP_HUGETLB | 30 << kHugeShift;
   return flags;
 }
 
 void advise(const state::Mapping& mapping, CallStream& calls) {
+  if (has(mapping, MappingFlag::droppable)) return;  // comes with all its flags
   for (const FlagRow& row : kKept)
     if (row.advice != 0 && has(mapping, row.flag))
       calls.call("set advice for memory", SYS_madvise,
@@ -283,6 +323,24 @@ void rebuild_shared_anonymous(const state::Mapping& mapping, const Workplace& wo
   if (mapping.protection() != (PROT_READ | PROT_WRITE))
     calls.call("protect shared memory", SYS_mprotect,
                {mapping.start(), size, mapping.protection()});
+}
+
+/// Where the kernel knows no names (CONFIG_ANON_VMA_NAME), nothing can depend on them.
+void give_name(const state::AddressSpaceT& image, const state::Mapping& mapping,
+               CallStream& calls) {
+  if (mapping.name() < 0) return;
+  const std::string& name = image.names[static_cast<std::size_t>(mapping.name())];
+  if (!is_named(name)) return;
+  const std::string given = given_name(name);
+  CallList& list = calls.room(1, given.size() + 16);
+  list.try_call(SYS_prctl, {kPrctlSetVma, 0, mapping.start(), mapping.end() - mapping.start(),
+                            list.put_string(given)});
+}
+
+bool holds_guard(const state::AddressSpaceT& image, const state::Mapping& mapping) {
+  return std::ranges::any_of(image.guards, [&](const state::AddressRange& guard) {
+    return mapping.start() <= guard.start() && guard.start() < mapping.end();
+  });
 }
 
 /// The kernel's parts of the vdso that is present, in the order of their addresses.
@@ -368,7 +426,9 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
       case MappingKind::anonymous:
         calls.call("map memory", SYS_mmap,
                    {mapping.start(), size, mapping.protection(),
-                    MAP_PRIVATE | MAP_ANONYMOUS | flag_bits_for_mmap(mapping), ~0ULL, 0});
+                    (has(mapping, MappingFlag::droppable) ? kMapDroppable : MAP_PRIVATE) |
+                        MAP_ANONYMOUS | flag_bits_for_mmap(mapping),
+                    ~0ULL, 0});
         break;
       case MappingKind::shared_anonymous:
         rebuild_shared_anonymous(mapping, work, calls);
@@ -388,16 +448,76 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
         continue;
     }
     advise(mapping, calls);
+    give_name(image, mapping, calls);
   }
 }
 
-void rebuild_locks(const state::AddressSpaceT& image, CallStream& calls) {
-  constexpr std::uint64_t kOnFault = 1;  // MLOCK_ONFAULT
+void rebuild_guards_and_locks(const state::AddressSpaceT& image, CallStream& calls) {
+  constexpr std::uint64_t kOnFault = 1;     // MLOCK_ONFAULT
+  constexpr std::uint64_t kMclOnFault = 4;  // MCL_ONFAULT
+  // In this order: memory that is locked takes no guards.
+  for (const state::AddressRange& guard : image.guards)
+    calls.call("guard memory", SYS_madvise,
+               {guard.start(), guard.end() - guard.start(), kMadvGuardInstall});
+  for (const state::Mapping& mapping : image.mappings) {
+    if (!has(mapping, MappingFlag::locked)) continue;
+    const std::initializer_list<std::uint64_t> arguments{
+        mapping.start(), mapping.end() - mapping.start(),
+        has(mapping, MappingFlag::locked_on_fault) ? kOnFault : 0};
+    // Pages that cannot be touched make it fail, although all the others are locked then.
+    if (mapping.protection() == PROT_NONE || holds_guard(image, mapping))
+      calls.room(1, 0).try_call(SYS_mlock2, arguments);
+    else
+      calls.call("lock memory", SYS_mlock2, arguments);
+  }
+  if (image.new_memory != state::NewMemory::unlocked)
+    calls.call(
+        "lock all new memory", SYS_mlockall,
+        {MCL_FUTURE | (image.new_memory == state::NewMemory::locked_on_fault ? kMclOnFault : 0)});
+}
+
+void rebuild_seals(const state::AddressSpaceT& image, CallStream& calls) {
   for (const state::Mapping& mapping : image.mappings)
-    if (has(mapping, MappingFlag::locked))
-      calls.call("lock memory", SYS_mlock2,
-                 {mapping.start(), mapping.end() - mapping.start(),
-                  has(mapping, MappingFlag::locked_on_fault) ? kOnFault : 0});
+    if (has(mapping, MappingFlag::sealed))
+      calls.call("seal memory", kMseal, {mapping.start(), mapping.end() - mapping.start(), 0});
+}
+
+void refuse_lacking_memory(const state::AddressSpaceT& image, Refusals& refusals) {
+  const auto wants = [&](MappingFlag flag) {
+    return std::ranges::any_of(image.mappings, [&](const auto& m) { return has(m, flag); });
+  };
+  if (wants(MappingFlag::droppable) && !sys::has_droppable_memory())
+    refusals.add("memory: droppable memory (MAP_DROPPABLE): this kernel has none (Linux 6.11)");
+  if (wants(MappingFlag::sealed) && !sys::has_sealing())
+    refusals.add("memory: sealed memory (mseal): this kernel has none (Linux 6.10)");
+  if (!image.guards.empty() && !sys::has_guard_pages())
+    refusals.add("memory: guard pages (MADV_GUARD_INSTALL): this kernel has none (Linux 6.13)");
+  for (const auto& [flag, bytes] : {std::pair{MappingFlag::huge_2m, std::uint64_t{2} << 20},
+                                    std::pair{MappingFlag::huge_1g, std::uint64_t{1} << 30}}) {
+    std::uint64_t wanted = 0;
+    for (const state::Mapping& mapping : image.mappings)
+      if (has(mapping, flag) && !has(mapping, MappingFlag::no_reserve))
+        wanted += (mapping.end() - mapping.start()) / bytes;
+    if (const auto free = wanted == 0 ? 0 : sys::free_huge_pages(bytes); free < wanted)
+      refusals.add(
+          "memory: {} huge pages of {} MiB are needed, {} are free: see "
+          "/proc/sys/vm/nr_hugepages",
+          wanted, bytes >> 20, free);
+  }
+}
+
+bool takes_small_pages(const state::Mapping& mapping) {
+  return !has(mapping, MappingFlag::huge_2m) && !has(mapping, MappingFlag::huge_1g);
+}
+
+void record_guards(const std::vector<sys::PageRange>& guards, state::AddressSpaceT& state) {
+  auto mapping = state.mappings.begin();
+  for (const sys::PageRange& guard : guards) {
+    while (mapping != state.mappings.end() && mapping->end() <= guard.start) ++mapping;
+    // A mapping that was refused is not there.
+    for (auto m = mapping; m != state.mappings.end() && m->start() < guard.end; ++m)
+      state.guards.emplace_back(std::max(guard.start, m->start()), std::min(guard.end, m->end()));
+  }
 }
 
 void rebuild_bounds(const state::AddressSpaceT& image, int executable, CallStream& calls) {

@@ -7,6 +7,7 @@
 #include "image/state_generated.h"
 #include "memory/page_selection.hpp"
 #include "state/capture.hpp"
+#include "sys/pagemap_scan.hpp"
 #include "sys/proc_maps.hpp"
 #include "tracee/call_stream.hpp"
 
@@ -19,6 +20,9 @@ struct CapturedAddressSpace {
 
 /// `vmas`: of the process as it stands still, without what we injected.
 CapturedAddressSpace capture_address_space(Capture& capture, const std::vector<sys::Vma>& vmas);
+
+/// Guard regions, which only the scan for pages finds.
+void record_guards(const std::vector<sys::PageRange>& guards, state::AddressSpaceT& state);
 
 /// The text of the process's vdso; empty when it has none.
 std::vector<std::uint8_t> capture_vdso(const Capture& capture, const std::vector<sys::Vma>& vmas);
@@ -49,8 +53,17 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
                       const std::function<int(const state::Mapping&)>& mapped_file,
                       CallStream& calls);
 
-/// Locks what was locked; once the contents are there.
-void rebuild_locks(const state::AddressSpaceT& image, CallStream& calls);
+/// Guards and locks; once the contents are there.
+void rebuild_guards_and_locks(const state::AddressSpaceT& image, CallStream& calls);
+
+/// Seals what was sealed: from then on no mapping of it can be moved or changed.
+void rebuild_seals(const state::AddressSpaceT& image, CallStream& calls);
+
+/// Adds what this machine's memory cannot be.
+void refuse_lacking_memory(const state::AddressSpaceT& image, Refusals& refusals);
+
+/// True when its pages can be filled in by a userfaultfd, a page at a time.
+bool takes_small_pages(const state::Mapping& mapping);
 
 /// Sets brk, stack, argument and environment bounds, auxiliary vector and executable; the last from
 /// a descriptor in the process.

@@ -68,8 +68,7 @@ int choose_report_signal(const Capture& capture) {
 /// Answers that only the process itself can give, from all rooms in one go.
 class Interview {
  public:
-  Interview(Capture& capture, Foothold& foothold, const std::vector<sys::Vma>& vmas,
-            const std::vector<sys::ListedTimer>& timers)
+  Interview(Capture& capture, Foothold& foothold, const std::vector<sys::ListedTimer>& timers)
       : threads_(capture.process.threads()),
         leader_bytes_(kLeaderBytes + TimerQuestions::bytes(timers.size())),
         remote_(foothold, capture.process.leader(), capture.memory,
@@ -79,7 +78,6 @@ class Interview {
         time_(leader_list_, timers),
         signals_(leader_list_),
         attributes_(leader_list_) {
-    refuse_locking_of_everything_new(capture, vmas);
     std::uint64_t cell = remote_.data_begin() + leader_bytes_;
     for (std::size_t i = 0; i < threads_.size(); ++i, cell += kThreadBytes) {
       lists_.emplace_back(cell, kThreadBytes, kThreadCalls);
@@ -114,22 +112,18 @@ class Interview {
     return state;
   }
 
- private:
   /// mlockall(MCL_FUTURE) shows in nothing but that fresh memory, such as ours, is locked.
-  void refuse_locking_of_everything_new(Capture& capture,
-                                        const std::vector<sys::Vma>& before) const {
-    const auto locked = [](const sys::Vma& vma) { return vma.has_flag("lo"); };
-    if (std::ranges::none_of(before, locked)) return;
-    const auto now = sys::read_smaps(capture.pid);
-    const auto ours = std::ranges::find_if(now, [&](const sys::Vma& vma) {
-      return vma.start <= remote_.data_begin() && remote_.data_begin() < vma.end;
-    });
-    if (ours != now.end() && locked(*ours))
-      capture.refusals.add(
-          "memory: all new memory is locked (mlockall with MCL_FUTURE): cannot be "
-          "kept yet");
+  state::NewMemory new_memory(const Capture& capture) const {
+    const auto now = sys::Status::read(capture.pid);
+    if (!now || now->number("VmLck") <= capture.statuses.front().number("VmLck"))
+      return state::NewMemory::unlocked;
+    for (const sys::Vma& vma : sys::read_smaps(capture.pid))
+      if (vma.start <= remote_.data_begin() && remote_.data_begin() < vma.end)
+        return vma.has_flag("lf") ? state::NewMemory::locked_on_fault : state::NewMemory::locked;
+    return state::NewMemory::locked;
   }
 
+ private:
   std::span<Tracee> threads_;
   std::size_t leader_bytes_;
   RemoteSyscalls remote_;
@@ -176,7 +170,8 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   {
     Foothold foothold{capture.memory, vmas, choose_report_signal(capture)};
     const auto asked = std::chrono::steady_clock::now();
-    const Interview interview{capture, foothold, vmas, sys::list_timers(capture.pid)};
+    const Interview interview{capture, foothold, sys::list_timers(capture.pid)};
+    address_space.state->new_memory = interview.new_memory(capture);
     interview.answers_of_leader(capture, process, *address_space.state);
     for (std::size_t i = 0; i < capture.process.threads().size(); ++i)
       process.threads.push_back(interview.answers_of_thread(i, capture, sleeps, process));

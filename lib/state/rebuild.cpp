@@ -277,7 +277,8 @@ constexpr std::uint64_t kWorthRegistering = 16;
 bool can_be_lazy(const MappedPages& pages) {
   const state::Mapping& mapping = *pages.mapping;
   return mapping.kind() == MappingKind::anonymous && pages.pages >= kWorthRegistering &&
-         !has(mapping, MappingFlag::locked) && !has(mapping, MappingFlag::grows_down);
+         takes_small_pages(mapping) && !has(mapping, MappingFlag::locked) &&
+         !has(mapping, MappingFlag::grows_down);
 }
 
 }  // namespace
@@ -325,7 +326,8 @@ std::vector<FillRange> ProcessRebuild::plan_fill(
     const state::Mapping& mapping = *pages.mapping;
     if (mapping.kind() == MappingKind::vdso || (lazy && can_be_lazy(pages))) continue;
     const bool fast = mapping.kind() == MappingKind::anonymous &&
-                      pages.pages >= kWorthRegistering && !has(mapping, MappingFlag::huge_pages);
+                      pages.pages >= kWorthRegistering && takes_small_pages(mapping) &&
+                      !has(mapping, MappingFlag::huge_pages);
     if (fast) registered.push_back(&mapping);
     for (const StoredRange& range : pages.ranges) {
       const bool shared = mapping.kind() == MappingKind::shared_anonymous;
@@ -400,7 +402,7 @@ ProcessRebuild::Lazy ProcessRebuild::make_lazy() {
 // ---- everything else ----------------------------------------------------------------------------
 
 void ProcessRebuild::set_attributes() {
-  rebuild_locks(*image_.address_space, *calls_);
+  rebuild_guards_and_locks(*image_.address_space, *calls_);
   rebuild_attributes(image_, plan_->slot_of_file(working_directory_), *calls_);
   calls_->run();
   CallList& list = calls_->room(64, 64 * 48);
@@ -531,6 +533,8 @@ void ProcessRebuild::rebuild_timeouts() {
 }
 
 void ProcessRebuild::set_registers() {
+  rebuild_seals(*image_.address_space, *calls_);
+  calls_->run();
   rebuild_timeouts();
   sys::XstateBuffer buffer;
   xstate_bytes_ = sys::xstate(process_->pid(), buffer).size();
@@ -606,6 +610,7 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options,
     if (const std::string reason = difference(*file); !reason.empty())
       refusals.add("file {}: {}", file->path, reason);
   check_descriptors(image, options, refusals);
+  refuse_lacking_memory(*image.address_space, refusals);
   const sys::Status own = own_status();
   refuse_lacking_rights(image, own, refusals);
   refuse_lacking_settings(image, own, refusals);

@@ -64,8 +64,9 @@ PagemapScan::PagemapScan(pid_t pid)
           },
           "open /proc/{}/pagemap", pid)} {}
 
-std::uint64_t PagemapScan::private_pages(std::uint64_t start, std::uint64_t end,
-                                         std::vector<PageRange>& ranges) const {
+void PagemapScan::private_pages(std::uint64_t start, std::uint64_t end,
+                                std::vector<PageRange>& ranges,
+                                std::vector<PageRange>& guards) const {
   const pm_scan_arg wanted{
       .start = start,
       .end = end,
@@ -74,17 +75,13 @@ std::uint64_t PagemapScan::private_pages(std::uint64_t start, std::uint64_t end,
       .category_anyof_mask = kPresent | kSwapped | kGuard,
       .return_mask = kGuard,
   };
-  std::uint64_t guard = 0;
   scan(pagemap_, wanted, [&](const page_region& region) {
-    if ((region.categories & kGuard) != 0) {
-      if (guard == 0) guard = region.start;
-    } else if (!ranges.empty() && ranges.back().end == region.start) {
-      ranges.back().end = region.end;
-    } else {
-      ranges.push_back({region.start, region.end});
-    }
+    std::vector<PageRange>& found = (region.categories & kGuard) != 0 ? guards : ranges;
+    if (!found.empty() && found.back().end == region.start)
+      found.back().end = region.end;
+    else
+      found.push_back({region.start, region.end});
   });
-  return guard;
 }
 
 void PagemapScan::used_file_pages(std::uint64_t start, std::uint64_t end,

@@ -30,12 +30,11 @@ class PagemapScan {
   explicit PagemapScan(pid_t pid);
 
   /// Ranges of private pages in [start, end): present or swapped, neither the zero page nor an
-  /// unmodified page of a file.  Ascending; appended to `ranges`.
-  ///
-  /// Returns the address of the first guard page (MADV_GUARD_INSTALL, Linux 6.13; shown
-  /// since 6.15), or 0.
-  std::uint64_t private_pages(std::uint64_t start, std::uint64_t end,
-                              std::vector<PageRange>& ranges) const;
+  /// unmodified page of a file.  Ascending; appended to `ranges`.  Guard pages
+  /// (MADV_GUARD_INSTALL, Linux 6.13; shown since 6.15) are appended to `guards` instead, whatever
+  /// they are in.
+  void private_pages(std::uint64_t start, std::uint64_t end, std::vector<PageRange>& ranges,
+                     std::vector<PageRange>& guards) const;
 
   /// Ranges of unmodified file pages in [start, end) that the process has used, or that lay beside
   /// such a page: the kernel maps up to 16 at a fault.

@@ -31,7 +31,8 @@ struct Vma {
   bool shared = false;
   std::string name;  ///< path, "[heap]" …, or empty
   unsigned protection_key = 0;
-  std::string flags;  ///< VmFlags: two letters each, with a blank behind each
+  std::uint64_t page_size = 0;  ///< 4096, or that of huge pages (hugetlbfs)
+  std::string flags;            ///< VmFlags: two letters each, with a blank behind each
 
   std::uint64_t size() const { return end - start; }
 

@@ -103,6 +103,55 @@ TEST_CASE("hostile threads are refused", "[image][damage]") {
   })));
 }
 
+std::uint64_t bit(state::MappingFlag flag) { return static_cast<std::uint64_t>(flag); }
+
+Mapping special_mapping(std::uint64_t end, std::uint64_t flags,
+                        MappingKind kind = MappingKind::anonymous) {
+  const bool shared = kind == MappingKind::shared_anonymous;
+  return {kFree, end, 0, 0, flags, -1, -1, 3, kind, shared};
+}
+
+void guard(ManifestT& manifest, std::uint64_t start, std::uint64_t end) {
+  manifest.process->address_space->guards.emplace_back(start, end);
+}
+
+TEST_CASE("hostile memory of rare kinds is refused", "[image][damage]") {
+  using state::MappingFlag;
+  check_refused(GENERATE(values<Case>({
+      {"is droppable",
+       [](ManifestT& m) {
+         insert(m, special_mapping(kFree + kPageSize, bit(MappingFlag::droppable),
+                                   MappingKind::shared_anonymous));
+       }},
+      {"has huge pages",
+       [](ManifestT& m) {
+         insert(m, special_mapping(kFree + kPageSize, bit(MappingFlag::huge_2m)));
+       }},
+      {"has huge pages",
+       [](ManifestT& m) {
+         insert(m, special_mapping(kFree + (2 << 20), bit(MappingFlag::huge_1g)));
+       }},
+      {"pages of two sizes",
+       [](ManifestT& m) {
+         insert(m, special_mapping(kFree + (1 << 30),
+                                   bit(MappingFlag::huge_2m) | bit(MappingFlag::huge_1g)));
+       }},
+      {"in no mapping", [](ManifestT& m) { guard(m, kFree, kFree + kPageSize); }},
+      {"in no mapping", [](ManifestT& m) { guard(m, kHeap, kHeap + (1 << 30)); }},
+      {"guard region", [](ManifestT& m) { guard(m, kHeap, kHeap); }},
+      {"guard region", [](ManifestT& m) { guard(m, kHeap + 1, kHeap + kPageSize); }},
+      {"guard region",
+       [](ManifestT& m) {
+         guard(m, kHeap, kHeap + kPageSize);
+         guard(m, kHeap, kHeap + kPageSize);
+       }},
+      {"unknown way",
+       [](ManifestT& m) {
+         m.process->address_space->new_memory = static_cast<state::NewMemory>(3);
+       }},
+  })));
+}
+
 TEST_CASE("hostile mappings are refused", "[image][damage]") {
   check_refused(GENERATE(values<Case>({
       {"page-aligned",

@@ -79,7 +79,8 @@ std::optional<Mapping> parse_mapping(const std::string& line) {
   if (!words && !words.eof()) return std::nullopt;
   if (dash != '-') return std::nullopt;
   std::getline(words, mapping.name);
-  if (mapping.name == "/dev/zero (deleted)") mapping.device = mapping.inode = "shared memory";
+  if (mapping.name == "/dev/zero (deleted)" || mapping.name == "/anon_hugepage (deleted)")
+    mapping.device = mapping.inode = "shared memory";
   if (mapping.name.ends_with(" (deleted)")) mapping.inode = "deleted";
   mapping.name = lasting_name(mapping.name);
   if (!mapping.of_file()) mapping.offset = 0;

@@ -1,24 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: mappings with advice: huge pages wanted, unwanted, sequential and random access.
-#include <sstream>
-
 #include "memory.hpp"
 
 using namespace target;
-
-/// The VmFlags of the mapping at `address`, as " rd wr … ".
-static std::string flags_at(const void* address) {
-  char start[32];
-  std::snprintf(start, sizeof start, "%lx-", reinterpret_cast<unsigned long>(address));
-  std::istringstream lines{read_file("/proc/self/smaps")};
-  bool found = false;
-  for (std::string line; std::getline(lines, line);) {
-    found = found || line.starts_with(start);
-    if (found && line.starts_with("VmFlags:")) return line + " ";
-  }
-  return {};
-}
 
 int main() {
   constexpr std::size_t kPages = 8 << 20 >> 12;

@@ -5,6 +5,8 @@
 
 #include <sys/mman.h>
 
+#include <sstream>
+
 #include "target.hpp"
 
 namespace target {
@@ -59,6 +61,35 @@ inline bool materialised(const Pages& pages, std::size_t index) {
        "read of pagemap");
   ::close(file);
   return entry >> 62 != 0;
+}
+
+/// The VmFlags of the mapping that `address` lies in, as "VmFlags: rd wr … ".
+inline std::string flags_at(const void* address) {
+  const auto wanted = reinterpret_cast<unsigned long>(address);
+  std::istringstream lines{read_file("/proc/self/smaps")};
+  bool found = false;
+  for (std::string line; std::getline(lines, line);) {
+    unsigned long start = 0, end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &start, &end) == 2)
+      found = start <= wanted && wanted < end;
+    if (found && line.starts_with("VmFlags:")) return line + " ";
+  }
+  return {};
+}
+
+inline bool has_flag(const void* address, const std::string& two_letters) {
+  return flags_at(address).find(" " + two_letters + " ") != std::string::npos;
+}
+
+/// Whether the kernel itself can read the byte: it says so instead of sending SIGSEGV.
+inline bool readable(const void* address) {
+  int ends[2];
+  must(::pipe2(ends, O_CLOEXEC), "pipe");
+  const long written = raw(SYS_write, ends[1], address, 1);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  require(written == 1 || written == -EFAULT, "write from memory");
+  return written == 1;
 }
 
 /// A new file with `count` patterned pages, open for reading and writing.

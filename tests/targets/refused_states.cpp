@@ -190,6 +190,23 @@ static void use_protection_key() {
   must(::pkey_mprotect(pages.start, kPageSize, PROT_READ | PROT_WRITE, key), "pkey_mprotect");
 }
 
+static void map_secret_memory() {
+  constexpr long kMemfdSecret = 447;
+  const int file = static_cast<int>(must(::syscall(kMemfdSecret, 0), "memfd_secret"));
+  must(::ftruncate(file, kPageSize), "ftruncate");
+  map(1, MAP_SHARED, PROT_READ | PROT_WRITE, file).page(0)[0] = 1;
+  ::close(file);
+}
+
+static void set_up_asynchronous_io() {
+  unsigned long context = 0;
+  must(::syscall(SYS_io_setup, 4, &context), "io_setup");
+}
+
+static void share_huge_pages() {
+  map(512, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE);
+}
+
 static void share_descriptors_no_more() {
   static std::atomic<bool> ready = false;
   std::thread{[] {
@@ -252,6 +269,9 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"path_descriptor", [] { must(::open(folder.c_str(), O_PATH), "open"); }},
     {"signal_driven_io",
      [] { must(::fcntl(open_in_folder("owned"), F_SETOWN, ::getpid()), "own"); }},
+    {"secret_memory", map_secret_memory},
+    {"asynchronous_io", set_up_asynchronous_io},
+    {"shared_huge_pages", share_huge_pages},
     {"unshared_descriptors", share_descriptors_no_more},
     {"mount_namespace", [] { leave_namespace(CLONE_NEWNS); }},
     {"user_namespace", [] { leave_namespace(CLONE_NEWUSER); }},

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/memory_features.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "sys/mapping.hpp"
+#include "sys/procfs.hpp"
+
+namespace icecore::sys {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+
+}  // namespace
+
+bool has_droppable_memory() noexcept {
+  constexpr int kMapDroppable = 8;
+  void* const page =
+      ::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, kMapDroppable | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return false;
+  ::munmap(page, kPage);
+  return true;
+}
+
+bool has_sealing() noexcept {
+  constexpr long kMseal = 462;
+  return ::syscall(kMseal, 0, 0, 0) == 0;  // of nothing
+}
+
+bool has_guard_pages() noexcept {
+  constexpr int kGuardInstall = 102;
+  const Mapping page = Mapping::anonymous(kPage);
+  return ::madvise(page.data(), kPage, kGuardInstall) == 0;
+}
+
+std::uint64_t free_huge_pages(std::uint64_t size_bytes) {
+  const auto number = [&](const char* name) {
+    const auto text = try_read_file(
+        fmt::format("/sys/kernel/mm/hugepages/hugepages-{}kB/{}", size_bytes / 1024, name));
+    return text ? std::strtoull(text->c_str(), nullptr, 10) : 0;
+  };
+  const auto overcommit = number("nr_overcommit_hugepages"), surplus = number("surplus_hugepages");
+  const auto free = number("free_hugepages") + (overcommit > surplus ? overcommit - surplus : 0);
+  const auto reserved = number("resv_hugepages");
+  return free > reserved ? free - reserved : 0;
+}
+
+}  // namespace icecore::sys
