@@ -93,6 +93,18 @@ struct DescriptorText {
   std::string detail;
 };
 
+std::string describe_socket(const state::SocketObjectT& socket) {
+  constexpr int kUnix = 1, kInet = 2, kInet6 = 10;
+  std::string text = socket.family == kUnix                              ? "unix"
+                     : socket.family != kInet && socket.family != kInet6 ? "netlink"
+                     : socket.type == 1                                  ? "TCP"
+                                                                         : "UDP";
+  if (socket.listening) text += ", listening";
+  if (socket.peer >= 0) text += fmt::format(", connected to socket {}", socket.peer);
+  if (socket.peer_gone) text += ", hung up";
+  return text;
+}
+
 DescriptorText describe(const state::OpenUnion& open, const state::ProcessT& process) {
   switch (open.type) {
     case state::Open::RegularFile:
@@ -114,6 +126,11 @@ DescriptorText describe(const state::OpenUnion& open, const state::ProcessT& pro
       return {"timerfd", fmt::format("clock {}", open.AsTimerFd()->clock)};
     case state::Open::SignalFd:
       return {"signalfd", fmt::format("signals {:#x}", open.AsSignalFd()->mask)};
+    case state::Open::Socket:
+      return {
+          "socket",
+          describe_socket(
+              *process.descriptors->sockets[static_cast<std::size_t>(open.AsSocket()->socket)])};
     case state::Open::PidFd:
       return {"pidfd", "the process itself"};
     case state::Open::PathOnly:

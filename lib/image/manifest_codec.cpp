@@ -127,6 +127,28 @@ class UnpackedSize {
     add(descriptors->descriptors());
     add(descriptors->descriptions());
     add(descriptors->pipes());
+    add(descriptors->sockets());
+  }
+
+  void add(const state::SocketObject* socket) {
+    total_ += sizeof(state::SocketObjectT);
+    add(socket->local());
+    add(socket->remote());
+    add(socket->options());
+    add(socket->messages());
+    add(socket->groups());
+  }
+
+  void add(const state::SocketOption* option) {
+    total_ += sizeof(state::SocketOptionT);
+    add(option->value());
+  }
+
+  void add(const state::SocketMessage* message) {
+    total_ += sizeof(state::SocketMessageT);
+    add(message->bytes());
+    add(message->from());
+    add(message->descriptors());
   }
 
   void add(const state::Description* description) {
@@ -171,6 +193,8 @@ std::uint64_t rough_size(const state::ManifestT& manifest) {
   const state::ProcessT& process = *manifest.process;
   size_bytes += process.address_space->mappings.size() * sizeof(state::Mapping);
   for (const auto& pipe : process.descriptors->pipes) size_bytes += pipe->contents.size() + 64;
+  for (const auto& socket : process.descriptors->sockets)
+    for (const auto& message : socket->messages) size_bytes += message->bytes.size() + 256;
   for (const auto& thread : process.threads)
     size_bytes += thread->xstate.size() + thread->pending.size() + 1024;
   return size_bytes + process.descriptors->descriptions.size() * 128;

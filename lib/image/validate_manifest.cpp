@@ -349,6 +349,10 @@ void validate_open(const state::OpenUnion& open, const state::ProcessT& process)
       require(open.AsTimerFd()->expires_ns >= 0 && open.AsTimerFd()->interval_ns >= 0,
               "a timerfd of negative time");
       return;
+    case state::Open::Socket:
+      validate_index(open.AsSocket()->socket, process.descriptors->sockets.size(),
+                     "descriptor of socket");
+      return;
     case state::Open::PathOnly:
       validate_path(open.AsPathOnly()->path, "a place");
       return;
@@ -368,6 +372,61 @@ void validate_open(const state::OpenUnion& open, const state::ProcessT& process)
       break;
   }
   corrupt("a descriptor of unknown kind");
+}
+
+void validate_address(const std::vector<std::uint8_t>& address,
+                      const state::SocketObjectT& socket) {
+  constexpr std::size_t kMaxAddress = 128;  // struct sockaddr_storage
+  if (address.empty()) return;
+  require(address.size() >= 2 && address.size() <= kMaxAddress, "an address of {} bytes",
+          address.size());
+  require(address[0] + (address[1] << 8) == socket.family, "an address of another family");
+}
+
+void validate_message(const state::SocketMessageT& message, const state::SocketObjectT& socket) {
+  constexpr std::size_t kMaxPassed = 253;  // SCM_MAX_FD
+  validate_address(message.from, socket);
+  require(message.descriptors.size() <= kMaxPassed, "a message with {} descriptors",
+          message.descriptors.size());
+}
+
+void validate_socket(std::size_t index,
+                     const std::vector<std::unique_ptr<state::SocketObjectT>>& all) {
+  constexpr int kUnix = 1, kInet = 2, kInet6 = 10, kNetlink = 16;
+  constexpr int kStream = 1, kDatagram = 2, kRaw = 3, kPackets = 5, kTcp = 6, kUdp = 17;
+  constexpr std::size_t kMaxOption = 256;
+  const state::SocketObjectT& socket = *all[index];
+  const bool is_inet = socket.family == kInet || socket.family == kInet6;
+  const bool is_known =
+      (socket.family == kUnix &&
+       (socket.type == kStream || socket.type == kDatagram || socket.type == kPackets)) ||
+      (is_inet && socket.type == kStream && socket.protocol == kTcp) ||
+      (is_inet && socket.type == kDatagram && socket.protocol == kUdp) ||
+      (socket.family == kNetlink && (socket.type == kDatagram || socket.type == kRaw));
+  require(is_known, "a socket of family {}, type {}, protocol {}", socket.family, socket.type,
+          socket.protocol);
+  require(socket.shut <= 3, "a socket that is shut down as {}", socket.shut);
+  validate_address(socket.local, socket);
+  validate_address(socket.remote, socket);
+  for (const auto& option : socket.options)
+    require(option != nullptr && option->value.size() <= kMaxOption, "a socket option too large");
+  for (const auto& message : socket.messages) {
+    require(message != nullptr && socket.family == kUnix, "a message in the wrong place");
+    validate_message(*message, socket);
+  }
+  validate_optional_index(socket.peer, all.size(), "socket connected to");
+  if (socket.peer < 0) return;
+  const state::SocketObjectT& peer = *all[static_cast<std::size_t>(socket.peer)];
+  require(socket.family == kUnix && peer.family == kUnix && peer.type == socket.type,
+          "a socket connected to one of another kind");
+  require(socket.type == kDatagram || (peer.peer == static_cast<std::int64_t>(index) &&
+                                       socket.peer != static_cast<std::int64_t>(index)),
+          "a socket connected to one that is not connected to it");
+}
+
+void validate_sockets(const state::DescriptorsT& table) {
+  for (const auto& socket : table.sockets) require(socket != nullptr, "an absent socket");
+  for (std::size_t i = 0; i < table.sockets.size(); ++i) validate_socket(i, table.sockets);
 }
 
 void validate_packets(const state::PipeObjectT& pipe) {
@@ -410,6 +469,7 @@ void validate_descriptors(const state::ProcessT& process) {
     validate_open(description->open, process);
     validate_ownership(*description, process);
   }
+  validate_sockets(table);
   for (const auto& pipe : table.pipes) {
     require(pipe != nullptr, "an absent pipe");
     require(pipe->contents.size() <= pipe->capacity, "a pipe of {} bytes holds {}", pipe->capacity,

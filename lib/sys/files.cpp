@@ -246,6 +246,15 @@ Fd make_memfd(const std::string& name, bool executable) {
   return Fd{file};
 }
 
+void remove_file(const std::string& path) {
+  checked([&] { return ::unlink(path.c_str()); }, "remove {}", path);
+}
+
+void set_owner_and_mode(const std::string& path, uid_t user, gid_t group, mode_t mode) {
+  checked([&] { return ::lchown(path.c_str(), user, group); }, "give {} to user {}", path, user);
+  checked([&] { return ::chmod(path.c_str(), mode); }, "set the mode of {}", path);
+}
+
 std::vector<std::pair<std::uint64_t, std::uint64_t>> data_ranges(const Fd& file,
                                                                  std::uint64_t start,
                                                                  std::uint64_t end) {

@@ -89,6 +89,9 @@ class DescriptorInfo {
 /// True when no one holds the other end of a pipe.
 bool other_end_closed(const Fd& pipe);
 
+void remove_file(const std::string& path);
+void set_owner_and_mode(const std::string& path, uid_t user, gid_t group, mode_t mode);
+
 // ---- files without a name --------------------------------------------------------------------
 
 /// True when the file lies on the file system to which `path` leads.

@@ -171,8 +171,10 @@ struct Refused {
 const Refused kRefused[] = {
     {"child", {"child"}},
     {"zombie", {"child"}},
-    {"unix_socket", {"fd ", "socket"}},
-    {"listening_socket", {"fd ", "socket"}},
+    {"tcp_connection", {"fd ", "TCP connection from 127.0.0.1 port", "to 127.0.0.1 port"}},
+    {"packet_socket", {"fd ", "socket of family 17"}},
+    {"filtered_socket", {"fd ", "SO_ATTACH_FILTER"}},
+    {"descriptor_on_its_way", {"fd ", "open nowhere else"}},
     {"lost_epoll_watch", {"fd ", "epoll", "no descriptor"}},
     {"io_uring", {"fd ", "io_uring"}},
     {"lost_name", {"fd ", "deleted", "another"}},
@@ -256,11 +258,25 @@ TEST_CASE("every reason is in one message") {
   fs::create_directory(folder / "images");
   const fs::path image = folder / "images" / "image";
   Target target{"refused_states",
-                {folder.path(), "unix_socket", "lost_epoll_watch", "pidfd", "thread_keyring",
+                {folder.path(), "packet_socket", "lost_epoll_watch", "pidfd", "thread_keyring",
                  "lost_name", "child", "parent_death_signal"}};
   expect_refused(snapshot(std::to_string(target.pid()), image), image,
                  {"socket", "epoll", "pidfd", "keyring", "deleted", "child", "death signal"});
   CHECK(target.running());
+}
+
+TEST_CASE("a port that is in use here is named before anything starts") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  Target target{"listening_sockets", {folder.path()}};
+  icecore::snapshot(target.pid(), image, {.fsync = false});
+  const Outcome refused = icecore({"restore", image});
+  INFO(refused.err);
+  CHECK(refused.status == 125);
+  for (const char* const words :
+       {"TCP socket: 127.0.0.1 port", "UDP socket: 127.0.0.1 port", "/stream is in use here"})
+    CHECK_THAT(refused.err, Catch::Contains(words));
+  CHECK(target.ask("check?") == "ok");
 }
 
 // ---- descriptors that lead outside --------------------------------------------------------------

@@ -93,6 +93,9 @@ const std::vector<Subject>& subjects() {
       {.name = "epolls"},
       {.name = "timerfds"},
       {.name = "signalfds"},
+      // two of it would have the same names
+      {.name = "unix_sockets", .shares_outside = true},
+      {.name = "listening_sockets", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "umask_and_cwd", .arguments = {"FOLDER"}},
       {.name = "limits"},
       {.name = "process_settings"},

@@ -41,12 +41,25 @@ static void fork_child(bool ends_at_once) {
   std::_Exit(0);
 }
 
-static void listen_on_port() {
-  const int socket = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
-  sockaddr_in any = {};
-  any.sin_family = AF_INET;
-  must(::bind(socket, reinterpret_cast<const sockaddr*>(&any), sizeof any), "bind");
-  must(::listen(socket, 1), "listen");
+static void connect_by_tcp() {
+  const int listener = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
+  const int client = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* const at = reinterpret_cast<sockaddr*>(&address);
+  must(::bind(listener, at, size), "bind");
+  must(::listen(listener, 1), "listen");
+  must(::getsockname(listener, at, &size), "getsockname");
+  must(::connect(client, at, size), "connect");
+}
+
+static void filter_socket() {
+  const int socket = static_cast<int>(must(::socket(AF_INET, SOCK_DGRAM, 0), "socket"));
+  sock_filter all{.code = BPF_RET | BPF_K, .jt = 0, .jf = 0, .k = 0xffff};
+  const sock_fprog program{.len = 1, .filter = &all};
+  must(::setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program), "filter");
 }
 
 static void set_up_io_uring() {
@@ -142,14 +155,10 @@ static void open_fifo() {
   open_in_folder("fifo");
 }
 
-/// Of a file that is left only in a message on its way.
-static void lose_epoll_watch() {
-  const int epoll = static_cast<int>(must(::epoll_create1(0), "epoll_create1"));
-  int pipe[2], pair[2];
-  must(::pipe(pipe), "pipe");
+/// Leaves it open only in a message on its way.
+static void pass_away(int descriptor) {
+  int pair[2];
   must(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
-  epoll_event interest{.events = EPOLLIN, .data = {}};
-  must(::epoll_ctl(epoll, EPOLL_CTL_ADD, pipe[0], &interest), "epoll_ctl");
   char byte = 0;
   iovec part{&byte, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
@@ -162,9 +171,24 @@ static void lose_epoll_watch() {
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(header), &pipe[0], sizeof(int));
+  std::memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
   must(::sendmsg(pair[0], &message, 0), "sendmsg");
-  must(::close(pipe[0]), "close");
+  must(::close(descriptor), "close");
+}
+
+static void pass_last_descriptor() {
+  int pipe[2];
+  must(::pipe(pipe), "pipe");
+  pass_away(pipe[0]);
+}
+
+static void lose_epoll_watch() {
+  const int epoll = static_cast<int>(must(::epoll_create1(0), "epoll_create1"));
+  int pipe[2];
+  must(::pipe(pipe), "pipe");
+  epoll_event interest{.events = EPOLLIN, .data = {}};
+  must(::epoll_ctl(epoll, EPOLL_CTL_ADD, pipe[0], &interest), "epoll_ctl");
+  pass_away(pipe[0]);
 }
 
 static Pages some_pages() {
@@ -223,12 +247,10 @@ static void leave_namespace(int what) { must(::unshare(what), "unshare"); }
 static const std::map<std::string, std::function<void()>> kKinds = {
     {"child", [] { fork_child(false); }},
     {"zombie", [] { fork_child(true); }},
-    {"unix_socket",
-     [] {
-       int pair[2];
-       must(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
-     }},
-    {"listening_socket", listen_on_port},
+    {"tcp_connection", connect_by_tcp},
+    {"packet_socket", [] { must(::socket(AF_PACKET, SOCK_DGRAM, 0), "socket"); }},
+    {"filtered_socket", filter_socket},
+    {"descriptor_on_its_way", pass_last_descriptor},
     {"lost_epoll_watch", lose_epoll_watch},
     {"ambiguous_timer", create_ambiguous_timer},
     {"vfork", wait_in_vfork},

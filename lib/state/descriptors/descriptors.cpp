@@ -14,6 +14,7 @@
 
 #include "state/descriptors/ownership.hpp"
 #include "state/descriptors/room.hpp"
+#include "state/descriptors/sockets.hpp"
 #include "sys/check.hpp"
 #include "sys/epoll.hpp"
 #include "sys/procfs.hpp"
@@ -25,10 +26,11 @@ constexpr std::size_t kSentAtOnce = 24;  // see DescriptorPlan::send
 static_assert(kSentAtOnce <= sys::kMaxSentDescriptors);
 
 /// The first that matches is the room of a description.
-constexpr std::array kRooms{&path_only_room, &kernel_file_room, &regular_file_room, &directory_room,
-                            &device_room,    &pipe_room,        &fifo_room,         &eventfd_room,
-                            &epoll_room,     &timerfd_room,     &signalfd_room,     &pidfd_room,
-                            &external_room};
+constexpr std::array kRooms{
+    &path_only_room,   &kernel_file_room, &regular_file_room, &directory_room, &device_room,
+    &pipe_room,        &fifo_room,        &eventfd_room,      &epoll_room,     &timerfd_room,
+    &signalfd_room,    &pidfd_room,       &unix_socket_room,  &inet_socket_room,
+    &external_room};
 
 struct UnknownKind {
   std::string_view link;
@@ -36,7 +38,6 @@ struct UnknownKind {
 };
 /// What has no room yet, for people.
 constexpr std::array kUnknown{
-    UnknownKind{"socket:", "socket"},
     UnknownKind{"anon_inode:inotify", "inotify"},
     UnknownKind{"anon_inode:[fanotify]", "fanotify"},
     UnknownKind{"anon_inode:[io_uring]", "io_uring instance"},
@@ -113,12 +114,6 @@ const DescriptorRoom& room_of(state::Open kind) {
   return **room;
 }
 
-const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int number) {
-  const auto at = std::ranges::lower_bound(image.descriptors, number, {},
-                                           [](const state::Descriptor& d) { return d.number(); });
-  return at != image.descriptors.end() && at->number() == number ? &*at : nullptr;
-}
-
 /// Lowest number of each description, -1 where none leads to it.
 std::vector<int> lowest_numbers(const state::DescriptorsT& image) {
   std::vector<int> lowest(image.descriptions.size(), -1);
@@ -157,8 +152,10 @@ bool is_standard_stream(const state::DescriptionT& description, int number) {
 
 }  // namespace
 
-const state::Descriptor* DescriptorFinish::find(int number) const {
-  return find_descriptor(image, number);
+const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int number) {
+  const auto at = std::ranges::lower_bound(image.descriptors, number, {},
+                                           [](const state::Descriptor& d) { return d.number(); });
+  return at != image.descriptors.end() && at->number() == number ? &*at : nullptr;
 }
 
 std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
@@ -204,6 +201,7 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
     capture.refusals.add("{}", e.what());
   }
   image->pipes = std::move(shared.pipes);
+  image->sockets = std::move(shared.sockets);
   return image;
 }
 
@@ -221,6 +219,7 @@ std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
                       : room_of(description.open.type).rebuild(shared, description, lowest[i]));
     if (descriptions.back()) take_locks(descriptions.back(), description, lowest[i]);
   }
+  fill_sockets(shared, descriptions);
   refuse_unwatchable(image, descriptions);
   return descriptions;
 }
@@ -247,6 +246,11 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
     if (number < 0) continue;
     if (const auto* directory = description.open.AsDirectory())
       check_directory(*directory, fmt::format("fd {}", number));
+    if (description.open.type == state::Open::Socket) {
+      const state::SocketObjectT& socket = object_of(image, description);
+      check_unix_socket(socket, fmt::format("fd {}", number), refusals);
+      check_inet_socket(socket, fmt::format("fd {}", number), refusals);
+    }
     if (const auto* place = description.open.AsPathOnly())
       check_type(place->path, place->mode, number);
     if (const auto* fifo = description.open.AsFifo()) check_type(fifo->path, S_IFIFO, number);

@@ -84,7 +84,7 @@ constexpr std::size_t kEventBytes = 64;
 void with_number(const DescriptorFinish& stage, const state::EpollWatch& watch,
                  const std::function<void()>& add) {
   if (watch.number() == watch.via()) return add();
-  const state::Descriptor* const taken = stage.find(watch.number());
+  const state::Descriptor* const taken = find_descriptor(stage.image, watch.number());
   const bool in_use = taken != nullptr && stage.is_open[taken->description()];
   const std::uint64_t spare = number(stage.spare);
   if (in_use) stage.calls.call("put a descriptor aside", SYS_dup2, {number(watch.number()), spare});
@@ -128,7 +128,7 @@ void add_fired_watch(const DescriptorFinish& stage, int epoll, const state::Epol
 void finish(const DescriptorFinish& stage, const state::DescriptionT& description, int epoll) {
   const auto& watches = description.open.AsEpoll()->watches;
   const auto is_there = [&](const state::EpollWatch& watch) {
-    const state::Descriptor* const via = stage.find(watch.via());
+    const state::Descriptor* const via = find_descriptor(stage.image, watch.via());
     return via != nullptr && stage.is_open[via->description()];
   };
   for (const bool fired : {true, false})  // those that fired while nothing else is there to fire

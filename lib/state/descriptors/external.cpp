@@ -22,8 +22,8 @@ bool is_terminal(const sys::FileStatus& status) {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   const auto mode = open.status.st_mode;
-  return is_terminal(open.status) || S_ISFIFO(mode) ||
-         (is_standard(open.number) && (S_ISSOCK(mode) || S_ISCHR(mode)));
+  return is_terminal(open.status) || S_ISFIFO(mode) || S_ISSOCK(mode) ||
+         (is_standard(open.number) && S_ISCHR(mode));
 }
 
 state::OpenUnion capture(DescriptorCapture&, const OpenDescription& open) {

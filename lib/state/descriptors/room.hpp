@@ -45,6 +45,8 @@ struct DescriptorCapture {
   std::map<std::uint64_t, std::int32_t> pipe_index = {};  ///< by inode
   std::set<std::uint64_t> readable_pipes = {};            ///< inodes with a read end in the process
   std::set<std::uint64_t> writable_pipes = {};
+  std::vector<std::unique_ptr<state::SocketObjectT>> sockets = {};
+  std::map<std::uint64_t, std::int32_t> socket_index = {};  ///< by inode
 };
 
 /// What all descriptors have in common while they are rebuilt, in our own process.
@@ -57,6 +59,8 @@ struct DescriptorRebuild {
   const std::function<sys::Fd(std::int32_t file, int flags)>& open_file;
   std::map<std::int32_t, sys::Pipe> pipes = {};             ///< by index, both ends
   std::set<std::pair<std::int32_t, bool>> given_ends = {};  ///< index, write end: handed out once
+  std::vector<sys::Fd> sockets = {};                        ///< by index
+  std::map<std::size_t, sys::Fd> other_ends = {};  ///< that nobody holds, while sockets are filled
 };
 
 /// The last step, in the process itself: every descriptor is at its number.
@@ -65,10 +69,10 @@ struct DescriptorFinish {
   const std::vector<bool>& is_open;  ///< by description
   int spare;                         ///< a number that nothing uses
   CallStream& calls;
-
-  /// The descriptor of that number; nullptr when the process has none.
-  const state::Descriptor* find(int number) const;
 };
+
+/// The descriptor of that number; nullptr when the process has none.
+const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int number);
 
 struct DescriptorRoom {
   /// True when this kind is its own.
@@ -109,6 +113,8 @@ extern const DescriptorRoom epoll_room;
 extern const DescriptorRoom timerfd_room;
 extern const DescriptorRoom signalfd_room;
 extern const DescriptorRoom pidfd_room;
+extern const DescriptorRoom unix_socket_room;
+extern const DescriptorRoom inet_socket_room;
 extern const DescriptorRoom external_room;
 
 }  // namespace icecore

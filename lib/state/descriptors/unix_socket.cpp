@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sockets of unix(7): without connection, listening, in pairs inside the process, and those whose
+// other end nobody holds any more; with what waits in them, descriptors included.
+//
+// Who waits to be accepted is not kept: it is hung up when the snapshotted process ends.
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "state/descriptors/sockets.hpp"
+
+namespace icecore {
+namespace {
+
+struct Ends {
+  std::optional<std::uint64_t> peer;  ///< inode in the process
+  bool gone = false;                  ///< it was connected
+  bool outside = false;
+};
+
+bool in_process(const DescriptorCapture& all, std::uint64_t inode) {
+  return std::ranges::any_of(all.found, [&](const FoundDescriptor& found) {
+    return found.status.st_ino == inode && S_ISSOCK(found.status.st_mode);
+  });
+}
+
+Ends ends_of(const DescriptorCapture& all, const sys::UnixSocket& socket, int type) {
+  if (!socket.peer) return {};
+  if (*socket.peer == 0) {
+    const bool gone = type == SOCK_DGRAM || socket.shut == 3;  // else it waits to be accepted
+    return {.peer = {}, .gone = gone, .outside = !gone};
+  }
+  if (in_process(all, *socket.peer)) return {.peer = socket.peer};
+  return {.peer = {}, .gone = false, .outside = true};
+}
+
+bool matches(const DescriptorCapture& all, const OpenDescription& open) {
+  if (!S_ISSOCK(open.status.st_mode) || !open.link.starts_with("socket:")) return false;
+  const sys::SocketKind kind = sys::socket_kind(open.copy);
+  if (kind.family != AF_UNIX) return false;
+  const Ends ends = ends_of(all, sys::UnixSockets{}.find(open.status.st_ino), kind.type);
+  // A datagram socket is connected again to a name; any other leads outside.
+  return !ends.outside || (kind.type == SOCK_DGRAM &&
+                           sys::has_name(sys::remote_address(open.copy)) && open.number > 2);
+}
+
+/// The file that its name leads to, if it is still that of this socket.
+void capture_file(const sys::UnixSocket& socket, state::SocketObjectT& object) {
+  const std::string path = sys::path_of(object.local);
+  if (path.empty()) return;
+  if (path.front() != '/')
+    throw Error{
+        Errc::unsupported,
+        fmt::format("unix socket bound to {}, not to a whole path: cannot be snapshotted yet",
+                    path)};
+  const auto status = sys::try_status(path);
+  object.has_file = status && socket.file && S_ISSOCK(status->st_mode) &&
+                    socket.file->second == static_cast<std::uint32_t>(status->st_ino);
+  if (!object.has_file) return;
+  object.file_mode = status->st_mode & 07777U;
+  object.file_user = status->st_uid;
+  object.file_group = status->st_gid;
+}
+
+/// The descriptor of the process that leads to the same open file as `ours`.
+int find_number(const DescriptorCapture& all, const sys::Fd& ours) {
+  const auto status = sys::status(ours);
+  for (const FoundDescriptor& found : all.found)
+    if (found.status.st_ino == status.st_ino && found.status.st_dev == status.st_dev &&
+        sys::same_open_file(found.copy, ours))
+      return found.number;
+  return -1;
+}
+
+std::unique_ptr<state::SocketMessageT> capture_message(DescriptorCapture& all,
+                                                       sys::SocketMessage found) {
+  auto message = std::make_unique<state::SocketMessageT>();
+  message->bytes = std::move(found.bytes);
+  if (found.credentials) {
+    if (found.credentials->pid != all.capture.pid)
+      throw Error{
+          Errc::unsupported,
+          fmt::format("unix socket: a message with the credentials of process {} waits in it: "
+                      "cannot be snapshotted",
+                      found.credentials->pid)};
+    message->has_credentials = true;
+    message->user = found.credentials->user;
+    message->group = found.credentials->group;
+  }
+  if (sys::has_name(found.from)) message->from = std::move(found.from);
+  for (const sys::Fd& passed : found.descriptors) {
+    const int number = find_number(all, passed);
+    if (number < 0)
+      throw Error{Errc::unsupported,
+                  "unix socket: a descriptor that is open nowhere else waits in it: cannot be "
+                  "snapshotted yet"};
+    message->descriptors.push_back(number);
+  }
+  return message;
+}
+
+/// A sender with a name must be there to send it again.
+void check_senders(const DescriptorCapture& all, const state::SocketObjectT& object) {
+  for (const auto& message : object.messages) {
+    if (message->from.empty()) continue;
+    const bool there = std::ranges::any_of(all.found, [&](const FoundDescriptor& found) {
+      return S_ISSOCK(found.status.st_mode) && sys::local_address(found.copy) == message->from;
+    });
+    if (!there)
+      throw Error{Errc::unsupported,
+                  fmt::format("unix socket: a message from {}, which is outside the process, waits "
+                              "in it: cannot be snapshotted",
+                              sys::address_text(message->from))};
+  }
+}
+
+/// Connected one way, which takes a name to do again.
+void refuse_unreachable_peer(const DescriptorCapture& all, std::uint64_t peer,
+                             std::uint64_t inode) {
+  if (sys::UnixSockets{}.find(peer).peer == inode) return;
+  const auto at = std::ranges::find_if(
+      all.found, [&](const FoundDescriptor& found) { return found.status.st_ino == peer; });
+  if (!sys::has_name(sys::local_address(at->copy)))
+    throw Error{
+        Errc::unsupported,
+        "unix socket: is connected to one without a name that is not connected to it: cannot "
+        "be snapshotted"};
+}
+
+state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
+  const sys::SocketKind kind = sys::socket_kind(open.copy);
+  const sys::UnixSocket socket = sys::UnixSockets{}.find(open.status.st_ino);
+  const std::int32_t index = capture_socket(all, open, kind);
+  const Ends ends = ends_of(all, socket, kind.type);
+  state::SocketT reference;
+  reference.socket = index;
+
+  object_at(all, index).listening = sys::is_listening(open.copy);
+  object_at(all, index).backlog = socket.backlog;
+  object_at(all, index).shut = static_cast<std::uint8_t>(socket.shut);
+  object_at(all, index).peer_gone = ends.gone;
+  if (ends.peer) {
+    refuse_unreachable_peer(all, *ends.peer, open.status.st_ino);
+    const std::int32_t peer = socket_index(all, *ends.peer);
+    object_at(all, index).peer = peer;
+  } else if (ends.outside) {
+    object_at(all, index).remote = sys::remote_address(open.copy);
+  }
+  state::SocketObjectT& object = object_at(all, index);
+  capture_file(socket, object);
+  if (!object.listening)
+    for (sys::SocketMessage& message : sys::peek_messages(open.copy))
+      object.messages.push_back(capture_message(all, std::move(message)));
+  check_senders(all, object);
+  return opened(reference);
+}
+
+// ---- rebuilding ---------------------------------------------------------------------------------
+
+using Objects = std::vector<std::unique_ptr<state::SocketObjectT>>;
+
+/// Connected to each other.
+bool is_mutual(const Objects& objects, std::size_t index) {
+  const std::int32_t peer = objects[index]->peer;
+  const auto own = static_cast<std::int32_t>(index);
+  return peer >= 0 && peer != own && objects[static_cast<std::size_t>(peer)]->peer == own;
+}
+
+bool is_connection(const state::SocketObjectT& object) {
+  return object.type != SOCK_DGRAM && (object.peer >= 0 || object.peer_gone);
+}
+
+/// Binds, and gives the file back its owner and mode.
+void bind_to_name(const sys::Fd& socket, const state::SocketObjectT& object,
+                  const std::string& root) {
+  const std::string path = sys::path_of(object.local);
+  if (!path.empty() && sys::try_status(path)) sys::remove_file(path);
+  sys::bind(socket, object.local);
+  if (path.empty()) return;
+  if (!object.has_file) return sys::remove_file(path);
+  sys::set_owner_and_mode(root + path, object.file_user, object.file_group, object.file_mode);
+}
+
+std::pair<sys::Fd, sys::Fd> make_pair(const state::SocketObjectT& object) {
+  auto [a, b] = sys::make_connected_pair(object.type);
+  return {std::move(a), std::move(b)};
+}
+
+/// Two connected ends; `named` gets the name, as a connection that was accepted has it.
+std::pair<sys::Fd, sys::Fd> make_connection(const state::SocketObjectT& named,
+                                            const state::SocketObjectT& other) {
+  if (!sys::has_name(named.local)) return make_pair(named);
+  // Whoever listened may be gone, or is bound to the name only afterwards.
+  const sys::Fd listener = sys::make_socket({AF_UNIX, named.type, 0});
+  sys::Fd client = sys::make_socket({AF_UNIX, named.type, 0});
+  const std::string path = sys::path_of(named.local);
+  if (!path.empty() && sys::try_status(path)) sys::remove_file(path);
+  if (sys::has_name(other.local)) sys::bind(client, other.local);
+  sys::bind(listener, named.local);
+  sys::listen(listener, 1);
+  sys::connect(client, named.local);
+  sys::Fd server = sys::accept_own(listener);
+  if (!path.empty()) sys::remove_file(path);
+  return {std::move(server), std::move(client)};
+}
+
+void finish_options(const sys::Fd& socket, const state::SocketObjectT& object) {
+  if (sys::status(socket).st_uid != object.user) sys::change_owner(socket, object.user);
+  rebuild_socket_options(socket, object, false);
+}
+
+void make_connections(DescriptorRebuild& all, const Objects& objects) {
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    const state::SocketObjectT& object = *objects[i];
+    if (object.family != AF_UNIX || all.sockets[i]) continue;
+    const auto peer = static_cast<std::size_t>(object.peer);
+    const bool mutual = is_mutual(objects, i);
+    if (object.peer_gone) {
+      auto [ours, other] =
+          object.type == SOCK_DGRAM ? make_pair(object) : make_connection(object, {});
+      all.sockets[i] = std::move(ours);
+      all.other_ends.emplace(i, std::move(other));
+    } else if (mutual && object.type == SOCK_DGRAM) {
+      auto [a, b] = make_pair(object);
+      all.sockets[i] = std::move(a);
+      all.sockets[peer] = std::move(b);
+    } else if (mutual) {
+      const bool first = sys::has_name(object.local);
+      auto [named, other] =
+          first ? make_connection(object, *objects[peer]) : make_connection(*objects[peer], object);
+      all.sockets[first ? i : peer] = std::move(named);
+      all.sockets[first ? peer : i] = std::move(other);
+      finish_options(all.sockets[peer], *objects[peer]);
+    } else {
+      all.sockets[i] = make_socket_for(object);
+      continue;
+    }
+    finish_options(all.sockets[i], object);
+    if (mutual && object.type == SOCK_DGRAM) finish_options(all.sockets[peer], *objects[peer]);
+  }
+}
+
+}  // namespace
+
+void rebuild_unix_sockets(DescriptorRebuild& all) {
+  const Objects& objects = all.process.descriptors->sockets;
+  make_connections(all, objects);
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    if (objects[i]->family == AF_UNIX && !is_connection(*objects[i]) &&
+        sys::has_name(objects[i]->local))
+      bind_to_name(all.sockets[i], *objects[i], all.root);
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    const state::SocketObjectT& object = *objects[i];
+    if (object.family != AF_UNIX || object.type != SOCK_DGRAM) continue;
+    if (!object.remote.empty()) sys::connect(all.sockets[i], object.remote);
+    const auto peer = static_cast<std::size_t>(object.peer);
+    if (object.peer >= 0 && !is_mutual(objects, i))
+      sys::connect(all.sockets[i], objects[peer]->local);
+  }
+}
+
+namespace {
+
+/// Who sends what waits in socket `index`: its other end, the one with that name, or a new one.
+const sys::Fd& sender_of(DescriptorRebuild& all, std::size_t index,
+                         const state::SocketMessageT& message, sys::Fd& scratch) {
+  const Objects& objects = all.process.descriptors->sockets;
+  const state::SocketObjectT& object = *objects[index];
+  if (const auto other = all.other_ends.find(index); other != all.other_ends.end())
+    return other->second;
+  if (!message.from.empty()) {
+    const auto named = std::ranges::find_if(
+        objects, [&](const auto& candidate) { return candidate->local == message.from; });
+    if (named == objects.end())
+      throw Error{Errc::corrupt_image, "the image holds a message from nobody"};
+    return all.sockets[static_cast<std::size_t>(named - objects.begin())];
+  }
+  const auto peer = static_cast<std::size_t>(object.peer);
+  if (is_mutual(objects, index)) return all.sockets[peer];
+  scratch = sys::make_socket({AF_UNIX, object.type, 0});
+  return scratch;
+}
+
+}  // namespace
+
+void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptions) {
+  const state::DescriptorsT& image = *all.process.descriptors;
+  if (all.sockets.empty()) return;
+  for (std::size_t i = 0; i < image.sockets.size(); ++i) {
+    const state::SocketObjectT& object = *image.sockets[i];
+    for (const auto& message : object.messages) {
+      sys::Fd scratch;
+      const sys::Fd& sender = sender_of(all, i, *message, scratch);
+      const sys::RoomToSend room{sender};
+      std::vector<int> passed;
+      for (const int number : message->descriptors) {
+        const state::Descriptor* const descriptor = find_descriptor(image, number);
+        const int ours = descriptor == nullptr ? -1 : descriptions[descriptor->description()].get();
+        if (ours < 0)
+          throw Error{Errc::incompatible,
+                      fmt::format("fd {}: waits in a socket, and is to be closed", number)};
+        passed.push_back(ours);
+      }
+      std::optional<sys::Credentials> credentials;
+      if (message->has_credentials)
+        credentials = sys::Credentials{all.pid, message->user, message->group};
+      const bool by_name =
+          all.other_ends.count(i) == 0 && object.type == SOCK_DGRAM && sys::has_name(object.local);
+      sys::send_message(
+          sender, message->bytes, passed, credentials,
+          by_name ? std::span<const std::uint8_t>{object.local} : std::span<const std::uint8_t>{});
+    }
+  }
+  for (std::size_t i = 0; i < image.sockets.size(); ++i) {
+    const state::SocketObjectT& object = *image.sockets[i];
+    if (object.family == AF_UNIX && object.shut != 0 && !object.peer_gone)
+      sys::shut_down(all.sockets[i], object.shut);
+    rebuild_socket_options(all.sockets[i], object, true);
+  }
+  all.other_ends.clear();
+}
+
+void check_unix_socket(const state::SocketObjectT& object, const std::string& who,
+                       Refusals& refusals) {
+  if (!sys::has_name(object.local)) return;
+  const std::string path = sys::path_of(object.local);
+  if (!path.empty()) {
+    const auto status = sys::try_status(path);
+    if (!status) return;
+    if (!S_ISSOCK(status->st_mode))
+      return refusals.add("{}: unix socket: {} is in its way, which is no socket", who, path);
+  }
+  if (sys::name_is_alive(object.local, object.type))
+    refusals.add("{}: unix socket: {} is in use here: end the process that has it", who,
+                 sys::address_text(object.local));
+}
+
+namespace {
+
+void finish(const DescriptorFinish& stage, const state::DescriptionT& description, int number) {
+  const state::SocketObjectT& object = object_of(stage.image, description);
+  if (object.listening)  // by the process itself, whose credentials those who connect see
+    stage.calls.call("listen at a socket", SYS_listen,
+                     {static_cast<std::uint64_t>(number), object.backlog});
+}
+
+}  // namespace
+
+const DescriptorRoom unix_socket_room{matches, capture, state::Open::Socket, rebuild_socket,
+                                      finish};
+
+}  // namespace icecore

@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sys/socket.hpp"
+
+#include <arpa/inet.h>
+#include <linux/kcmp.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/tcp.h>
+#include <linux/unix_diag.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+
+#include "sys/call.hpp"
+
+namespace icecore::sys {
+namespace {
+
+constexpr std::size_t kMaxOption = 256;
+
+const ::sockaddr* as_address(std::span<const std::uint8_t> address) {
+  return reinterpret_cast<const ::sockaddr*>(address.data());
+}
+
+template <class Ask>
+Bytes read_address(Ask ask) {
+  ::sockaddr_storage storage{};
+  ::socklen_t size = sizeof storage;
+  if (ask(reinterpret_cast<::sockaddr*>(&storage), &size) != 0) {
+    if (errno == ENOTCONN || errno == EINVAL) return {};
+    throw_errno(errno, "read the address of a socket");
+  }
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(&storage);
+  return {bytes, bytes + std::min<std::size_t>(size, sizeof storage)};
+}
+
+int family_of(std::span<const std::uint8_t> address) {
+  ::sa_family_t family = AF_UNSPEC;
+  if (address.size() >= sizeof family) std::memcpy(&family, address.data(), sizeof family);
+  return family;
+}
+
+/// As much of the address as there is.
+template <class Address>
+Address parse(std::span<const std::uint8_t> bytes) {
+  Address address{};
+  std::memcpy(&address, bytes.data(), std::min(sizeof address, bytes.size()));
+  return address;
+}
+
+std::span<const std::uint8_t> name_in(std::span<const std::uint8_t> address) {
+  constexpr std::size_t kName = offsetof(::sockaddr_un, sun_path);
+  if (family_of(address) != AF_UNIX || address.size() <= kName) return {};
+  return address.subspan(kName);
+}
+
+}  // namespace
+
+SocketKind socket_kind(const Fd& socket) {
+  return {.family = integer_option(socket, SOL_SOCKET, SO_DOMAIN),
+          .type = integer_option(socket, SOL_SOCKET, SO_TYPE),
+          .protocol = integer_option(socket, SOL_SOCKET, SO_PROTOCOL)};
+}
+
+Fd make_socket(const SocketKind& kind) {
+  return Fd{checked([&] { return ::socket(kind.family, kind.type | SOCK_CLOEXEC, kind.protocol); },
+                    "make a socket of family {}, type {}", kind.family, kind.type)};
+}
+
+Bytes local_address(const Fd& socket) {
+  return read_address([&](auto* at, auto* size) { return ::getsockname(socket.get(), at, size); });
+}
+
+Bytes remote_address(const Fd& socket) {
+  return read_address([&](auto* at, auto* size) { return ::getpeername(socket.get(), at, size); });
+}
+
+std::string address_text(std::span<const std::uint8_t> address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  switch (family_of(address)) {
+    case AF_INET: {
+      const auto in = parse<::sockaddr_in>(address);
+      ::inet_ntop(AF_INET, &in.sin_addr, text.data(), text.size());
+      return fmt::format("{} port {}", text.data(), port_of(address));
+    }
+    case AF_INET6: {
+      const auto in = parse<::sockaddr_in6>(address);
+      ::inet_ntop(AF_INET6, &in.sin6_addr, text.data(), text.size());
+      return fmt::format("{} port {}", text.data(), port_of(address));
+    }
+    case AF_UNIX: {
+      const auto name = name_in(address);
+      if (name.empty()) return "without a name";
+      const std::string plain{name.begin(), name.end()};
+      return plain.front() == '\0' ? "@" + plain.substr(1) : path_of(address);
+    }
+    default:
+      return fmt::format("of family {}", family_of(address));
+  }
+}
+
+std::uint16_t port_of(std::span<const std::uint8_t> address) {
+  switch (family_of(address)) {
+    case AF_INET:
+      return ntohs(parse<::sockaddr_in>(address).sin_port);
+    case AF_INET6:
+      return ntohs(parse<::sockaddr_in6>(address).sin6_port);
+    default:
+      return 0;
+  }
+}
+
+std::string path_of(std::span<const std::uint8_t> address) {
+  const auto name = name_in(address);
+  if (name.empty() || name.front() == 0) return {};
+  const std::string path{name.begin(), name.end()};
+  return path.substr(0, path.find('\0'));
+}
+
+bool has_name(std::span<const std::uint8_t> address) { return !name_in(address).empty(); }
+
+int try_bind(const Fd& socket, std::span<const std::uint8_t> address) {
+  const auto size = static_cast<::socklen_t>(address.size());
+  return ::bind(socket.get(), as_address(address), size) == 0 ? 0 : errno;
+}
+
+int try_connect(const Fd& socket, std::span<const std::uint8_t> address) {
+  const auto size = static_cast<::socklen_t>(address.size());
+  return ::connect(socket.get(), as_address(address), size) == 0 ? 0 : errno;
+}
+
+void bind(const Fd& socket, std::span<const std::uint8_t> address) {
+  if (const int err = try_bind(socket, address); err != 0)
+    throw_errno(err, fmt::format("bind a socket to {}", address_text(address)));
+}
+
+void connect(const Fd& socket, std::span<const std::uint8_t> address) {
+  if (const int err = try_connect(socket, address); err != 0)
+    throw_errno(err, fmt::format("connect a socket to {}", address_text(address)));
+}
+
+void listen(const Fd& socket, int backlog) {
+  checked([&] { return ::listen(socket.get(), backlog); }, "listen at a socket");
+}
+
+void shut_down(const Fd& socket, int how) {
+  static_assert(SHUT_RD == 0 && SHUT_WR == 1 && SHUT_RDWR == 2);
+  checked([&] { return ::shutdown(socket.get(), how - 1); }, "shut down a socket");
+}
+
+std::optional<Bytes> socket_option(const Fd& socket, int level, int name) {
+  Bytes value(kMaxOption);
+  auto size = static_cast<::socklen_t>(value.size());
+  if (::getsockopt(socket.get(), level, name, value.data(), &size) != 0) return std::nullopt;
+  value.resize(size);
+  return value;
+}
+
+bool try_set_socket_option(const Fd& socket, int level, int name,
+                           std::span<const std::uint8_t> value) {
+  return ::setsockopt(socket.get(), level, name, value.data(),
+                      static_cast<::socklen_t>(value.size())) == 0;
+}
+
+void set_socket_option(const Fd& socket, int level, int name, std::span<const std::uint8_t> value) {
+  if (!try_set_socket_option(socket, level, name, value))
+    throw_errno(errno, fmt::format("set option {} of level {} of a socket", name, level));
+}
+
+int integer_option(const Fd& socket, int level, int name) {
+  int value = 0;
+  ::socklen_t size = sizeof value;
+  checked([&] { return ::getsockopt(socket.get(), level, name, &value, &size); },
+          "read option {} of level {} of a socket", name, level);
+  return value;
+}
+
+void set_integer_option(const Fd& socket, int level, int name, int value) {
+  checked([&] { return ::setsockopt(socket.get(), level, name, &value, sizeof value); },
+          "set option {} of level {} of a socket to {}", name, level, value);
+}
+
+bool is_listening(const Fd& socket) {
+  return integer_option(socket, SOL_SOCKET, SO_ACCEPTCONN) != 0;
+}
+
+TcpState tcp_state(const Fd& socket) {
+  ::tcp_info info{};
+  ::socklen_t size = sizeof info;
+  checked([&] { return ::getsockopt(socket.get(), IPPROTO_TCP, TCP_INFO, &info, &size); },
+          "read the state of a TCP socket");
+  return {.state = info.tcpi_state, .backlog = info.tcpi_sacked};
+}
+
+bool is_hung_up(const Fd& socket) {
+  ::pollfd ask{socket.get(), POLLRDHUP, 0};
+  ::poll(&ask, 1, 0);
+  return (ask.revents & POLLRDHUP) != 0;
+}
+
+bool has_input(const Fd& socket) {
+  ::pollfd ask{socket.get(), POLLIN, 0};
+  ::poll(&ask, 1, 0);
+  return (ask.revents & POLLIN) != 0;
+}
+
+void change_owner(const Fd& file, uid_t user) {
+  checked([&] { return ::fchown(file.get(), user, static_cast<gid_t>(-1)); },
+          "give a socket to user {}", user);
+}
+
+ConnectedPair make_connected_pair(int type) {
+  std::array<int, 2> ends{};
+  checked([&] { return ::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends.data()); },
+          "make a socket pair");
+  return {Fd{ends[0]}, Fd{ends[1]}};
+}
+
+Fd accept_own(const Fd& listener) {
+  for (;;) {
+    Fd accepted{checked([&] { return ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC); },
+                        "accept a connection")};
+    ::ucred peer{};
+    ::socklen_t size = sizeof peer;
+    checked([&] { return ::getsockopt(accepted.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size); },
+            "ask who has connected");
+    if (peer.pid == ::getpid()) return accepted;
+  }
+}
+
+Fd make_hung_up_connection(int family) {
+  const auto kind = SocketKind{family, SOCK_STREAM, IPPROTO_TCP};
+  const Fd listener = make_socket(kind);
+  Bytes any(family == AF_INET ? sizeof(::sockaddr_in) : sizeof(::sockaddr_in6));
+  const auto family_word = static_cast<::sa_family_t>(family);
+  std::memcpy(any.data(), &family_word, sizeof family_word);
+  if (family == AF_INET) {
+    ::sockaddr_in loopback{};
+    loopback.sin_family = AF_INET;
+    loopback.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    std::memcpy(any.data(), &loopback, sizeof loopback);
+  } else {
+    ::sockaddr_in6 loopback{};
+    loopback.sin6_family = AF_INET6;
+    loopback.sin6_addr = in6addr_loopback;
+    std::memcpy(any.data(), &loopback, sizeof loopback);
+  }
+  sys::bind(listener, any);
+  sys::listen(listener, 8);
+  const Bytes there = local_address(listener);
+  Fd client = make_socket(kind);
+  sys::connect(client, there);
+  const Bytes here = local_address(client);
+  for (;;) {
+    const Fd accepted{
+        checked([&] { return ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC); },
+                "accept a connection")};
+    if (remote_address(accepted) != here) continue;  // of somebody else
+    const ::linger at_once{.l_onoff = 1, .l_linger = 0};
+    checked(
+        [&] {
+          return ::setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        },
+        "set a socket to reset");
+    break;
+  }
+  return client;
+}
+
+std::vector<std::uint32_t> netlink_groups(const Fd& socket) {
+  constexpr int kNetlink = 270;  // SOL_NETLINK
+  std::array<std::uint32_t, 64> words{};
+  ::socklen_t size = sizeof words;
+  checked(
+      [&] {
+        return ::getsockopt(socket.get(), kNetlink, NETLINK_LIST_MEMBERSHIPS, words.data(), &size);
+      },
+      "read the groups of a netlink socket");
+  std::vector<std::uint32_t> groups;
+  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(size, sizeof words) * 8; ++i)
+    if ((words[i / 32] >> (i % 32) & 1) != 0) groups.push_back(i + 1);
+  return groups;
+}
+
+bool same_open_file(const Fd& a, const Fd& b) {
+  const pid_t us = ::getpid();
+  return checked([&] { return ::syscall(SYS_kcmp, us, us, KCMP_FILE, a.get(), b.get()); },
+                 "compare descriptors") == 0;
+}
+
+RoomToSend::RoomToSend(const Fd& socket)
+    : socket_(socket), before_(integer_option(socket, SOL_SOCKET, SO_SNDBUF)) {
+  constexpr int kPlenty = 1 << 29;
+  for (const int option : {SO_SNDBUF, SO_SNDBUFFORCE})
+    ::setsockopt(socket_.get(), SOL_SOCKET, option, &kPlenty, sizeof kPlenty);
+}
+
+RoomToSend::~RoomToSend() {
+  constexpr int kBufferLock = 72, kReceiveLocked = 2;
+  const int half = before_ / 2;
+  for (const int option : {SO_SNDBUF, SO_SNDBUFFORCE})
+    ::setsockopt(socket_.get(), SOL_SOCKET, option, &half, sizeof half);
+  int lock = 0;
+  ::socklen_t size = sizeof lock;
+  if (::getsockopt(socket_.get(), SOL_SOCKET, kBufferLock, &lock, &size) != 0) return;
+  lock &= kReceiveLocked;
+  ::setsockopt(socket_.get(), SOL_SOCKET, kBufferLock, &lock, sizeof lock);
+}
+
+// ---- what waits in a socket
+// ----------------------------------------------------------------------
+
+namespace {
+
+/// MSG_PEEK goes through the queue for as long as this lives.
+class PeekOffset {
+ public:
+  explicit PeekOffset(const Fd& socket)
+      : socket_(socket), before_(integer_option(socket, SOL_SOCKET, SO_PEEK_OFF)) {
+    set_integer_option(socket_, SOL_SOCKET, SO_PEEK_OFF, 0);
+  }
+  PeekOffset(const PeekOffset&) = delete;
+  PeekOffset& operator=(const PeekOffset&) = delete;
+  ~PeekOffset() { ::setsockopt(socket_.get(), SOL_SOCKET, SO_PEEK_OFF, &before_, sizeof before_); }
+
+ private:
+  const Fd& socket_;
+  int before_;
+};
+
+constexpr std::size_t kMaxMessage = std::size_t{16} << 20;
+constexpr std::size_t kMaxControl = 4096;
+
+void read_control(::msghdr& header, SocketMessage& message) {
+  for (::cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr;
+       part = CMSG_NXTHDR(&header, part)) {
+    if (part->cmsg_level != SOL_SOCKET) continue;
+    const std::size_t size = part->cmsg_len - CMSG_LEN(0);
+    if (part->cmsg_type == SCM_RIGHTS) {
+      std::vector<int> numbers(size / sizeof(int));
+      std::memcpy(numbers.data(), CMSG_DATA(part), numbers.size() * sizeof(int));
+      for (const int number : numbers) message.descriptors.emplace_back(number);
+    } else if (part->cmsg_type == SCM_CREDENTIALS) {
+      ::ucred found{};
+      std::memcpy(&found, CMSG_DATA(part), sizeof found);
+      message.credentials = Credentials{found.pid, found.uid, found.gid};
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<SocketMessage> peek_messages(const Fd& socket) {
+  std::vector<SocketMessage> messages;
+  if (!has_input(socket)) return messages;
+  const PeekOffset offset{socket};
+  const bool is_stream = integer_option(socket, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
+  const auto buffer = std::make_unique_for_overwrite<std::uint8_t[]>(kMaxMessage);  // not touched
+  for (;;) {
+    ::sockaddr_storage from{};
+    alignas(::cmsghdr) std::array<std::byte, kMaxControl> control{};
+    ::iovec part{buffer.get(), kMaxMessage};
+    ::msghdr header{};
+    header.msg_name = &from;
+    header.msg_namelen = sizeof from;
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.data();
+    header.msg_controllen = control.size();
+    const ssize_t size =
+        ::recvmsg(socket.get(), &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (size < 0 && errno == EAGAIN) return messages;
+    if (size < 0) throw_errno(errno, "look at what waits in a socket");
+    SocketMessage message;
+    read_control(header, message);
+    if (size == 0 && (is_stream || is_hung_up(socket))) return messages;
+    if ((header.msg_flags & MSG_CTRUNC) != 0 || (header.msg_flags & MSG_TRUNC) != 0)
+      throw Error{Errc::unsupported,
+                  "a message that waits in it is too large: cannot be snapshotted"};
+    message.bytes.assign(buffer.get(), buffer.get() + size);
+    const auto* name = reinterpret_cast<const std::uint8_t*>(&from);
+    message.from.assign(name, name + header.msg_namelen);
+    messages.push_back(std::move(message));
+  }
+}
+
+void send_message(const Fd& socket, std::span<const std::uint8_t> bytes,
+                  std::span<const int> descriptors, const std::optional<Credentials>& credentials,
+                  std::span<const std::uint8_t> to) {
+  alignas(::cmsghdr) std::array<std::byte, kMaxControl> control{};
+  std::size_t used = 0;
+  const auto add = [&](int type, const void* data, std::size_t size) {
+    ::cmsghdr part{};
+    part.cmsg_level = SOL_SOCKET;
+    part.cmsg_type = type;
+    part.cmsg_len = CMSG_LEN(size);
+    std::memcpy(control.data() + used, &part, sizeof part);
+    std::memcpy(control.data() + used + CMSG_LEN(0), data, size);
+    used += CMSG_SPACE(size);
+  };
+  if (!descriptors.empty()) add(SCM_RIGHTS, descriptors.data(), descriptors.size_bytes());
+  if (credentials) {
+    const ::ucred given{credentials->pid, credentials->user, credentials->group};
+    add(SCM_CREDENTIALS, &given, sizeof given);
+  }
+  const bool is_stream = integer_option(socket, SOL_SOCKET, SO_TYPE) == SOCK_STREAM;
+  do {
+    ::iovec part{const_cast<std::uint8_t*>(bytes.data()), bytes.size()};
+    ::msghdr header{};
+    header.msg_name = to.empty() ? nullptr : const_cast<std::uint8_t*>(to.data());
+    header.msg_namelen = static_cast<::socklen_t>(to.size());
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    header.msg_control = used == 0 ? nullptr : control.data();
+    header.msg_controllen = used;
+    const auto sent =
+        checked([&] { return ::sendmsg(socket.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT); },
+                "put back {} bytes that waited in a socket", bytes.size());
+    bytes = bytes.subspan(static_cast<std::size_t>(sent));
+    used = 0;
+  } while (is_stream && !bytes.empty());
+}
+
+// ---- sock_diag
+// -------------------------------------------------------------------------------------
+
+UnixSockets::UnixSockets()
+    : netlink_(make_socket({AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_SOCK_DIAG})) {}
+
+UnixSocket UnixSockets::find(std::uint64_t inode) const {
+  struct Request {
+    ::nlmsghdr header;
+    ::unix_diag_req ask;
+  } request{};
+  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.ask.sdiag_family = AF_UNIX;
+  request.ask.udiag_states = ~0U;
+  request.ask.udiag_ino = static_cast<std::uint32_t>(inode);
+  request.ask.udiag_show = UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN;
+  request.ask.udiag_cookie[0] = request.ask.udiag_cookie[1] = ~0U;
+  checked([&] { return ::send(netlink_.get(), &request, sizeof request, 0); },
+          "ask about socket {}", inode);
+  alignas(::nlmsghdr) std::array<std::byte, std::size_t{64} << 10> answer;
+  const auto size = static_cast<std::size_t>(
+      checked([&] { return ::recv(netlink_.get(), answer.data(), answer.size(), 0); },
+              "ask about socket {}", inode));
+  const auto* header = reinterpret_cast<const ::nlmsghdr*>(answer.data());
+  if (size < NLMSG_SPACE(sizeof(::unix_diag_msg)) || header->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+    throw Error{Errc::unsupported, "unix socket: the kernel does not tell its state (sock_diag)"};
+
+  UnixSocket found;
+  std::size_t at = NLMSG_SPACE(sizeof(::unix_diag_msg));
+  while (at + sizeof(::nlattr) <= std::min<std::size_t>(size, header->nlmsg_len)) {
+    ::nlattr attribute{};
+    std::memcpy(&attribute, answer.data() + at, sizeof attribute);
+    if (attribute.nla_len < sizeof attribute) break;
+    const std::byte* value = answer.data() + at + sizeof attribute;
+    const std::size_t length = attribute.nla_len - sizeof attribute;
+    const auto word = [&](std::size_t index) {
+      std::uint32_t result = 0;
+      if ((index + 1) * 4 <= length) std::memcpy(&result, value + index * 4, 4);
+      return result;
+    };
+    switch (attribute.nla_type) {
+      case UNIX_DIAG_PEER:
+        found.peer = word(0);
+        break;
+      case UNIX_DIAG_VFS:  // the inode, then the device in the kernel's form
+        found.file = {::makedev(word(1) >> 20, word(1) & 0xfffff), word(0)};
+        break;
+      case UNIX_DIAG_ICONS:
+        for (std::size_t i = 0; i < length / 4; ++i) found.waiting.insert(word(i));
+        break;
+      case UNIX_DIAG_RQLEN:
+        found.backlog = word(1);
+        break;
+      case UNIX_DIAG_SHUTDOWN:
+        found.shut = std::to_integer<int>(*value);
+        break;
+      default:
+        break;
+    }
+    at += NLMSG_ALIGN(attribute.nla_len);
+  }
+  return found;
+}
+
+bool name_is_alive(std::span<const std::uint8_t> address, int type) {
+  const Fd probe = make_socket({AF_UNIX, type == SOCK_DGRAM ? SOCK_STREAM : SOCK_DGRAM, 0});
+  const int err = try_connect(probe, address);
+  return err != ECONNREFUSED && err != ENOENT;
+}
+
+}  // namespace icecore::sys

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Sockets, by descriptors of our own that lead to those of another process, and sock_diag(7).
+//
+// Kernel facts relied on here:
+//  * SO_PEEK_OFF makes MSG_PEEK go through a queue, message by message; recvmsg stops at a message
+//  with
+//    descriptors.  A peek that brings descriptors brings new ones of the same open files.
+//  * sock_diag finds a socket of unix(7) by its inode.  The peer of a connection that nobody has
+//  accepted
+//    yet, and one that has been closed, has inode 0; only the latter shuts both directions.
+//  * Connecting to the name of a socket of another type is EPROTOTYPE, to a name that no socket is
+//  bound to
+//    any more ECONNREFUSED; neither disturbs anybody.
+//  * SO_PEERCRED names who made the pair, who listened, or who connected: so the process itself
+//  does that.
+//    listen(2) on a listening socket sets it anew.
+//  * TCP_INFO of a listening socket has its backlog in tcpi_sacked.
+//  * A socket that was never connected polls as hung up, but not as POLLRDHUP.
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sys/fd.hpp"
+
+namespace icecore::sys {
+
+using Bytes = std::vector<std::uint8_t>;
+
+struct SocketKind {
+  int family = 0;
+  int type = 0;
+  int protocol = 0;
+  auto operator<=>(const SocketKind&) const = default;
+};
+SocketKind socket_kind(const Fd& socket);
+Fd make_socket(const SocketKind& kind);
+
+/// As getsockname(2) and getpeername(2) give them; empty when there is no peer.
+Bytes local_address(const Fd& socket);
+Bytes remote_address(const Fd& socket);
+
+/// For people: "127.0.0.1 port 80", "/run/x", "@abstract".
+std::string address_text(std::span<const std::uint8_t> address);
+/// Of internet addresses; 0: none.
+std::uint16_t port_of(std::span<const std::uint8_t> address);
+
+/// The path of a unix address; empty for an abstract one, or none.
+std::string path_of(std::span<const std::uint8_t> address);
+/// True when it has a name at all.
+bool has_name(std::span<const std::uint8_t> address);
+
+/// The errno, or 0.
+int try_bind(const Fd& socket, std::span<const std::uint8_t> address);
+int try_connect(const Fd& socket, std::span<const std::uint8_t> address);
+void bind(const Fd& socket, std::span<const std::uint8_t> address);
+void connect(const Fd& socket, std::span<const std::uint8_t> address);
+void listen(const Fd& socket, int backlog);
+/// How: 1 read, 2 write, 3 both.
+void shut_down(const Fd& socket, int how);
+
+/// Nothing when sockets of this kind have no such option.
+std::optional<Bytes> socket_option(const Fd& socket, int level, int name);
+void set_socket_option(const Fd& socket, int level, int name, std::span<const std::uint8_t> value);
+bool try_set_socket_option(const Fd& socket, int level, int name,
+                           std::span<const std::uint8_t> value);
+int integer_option(const Fd& socket, int level, int name);
+void set_integer_option(const Fd& socket, int level, int name, int value);
+
+bool is_listening(const Fd& socket);
+
+struct TcpState {
+  int state = 0;  ///< TCP_CLOSE …
+  std::uint32_t backlog = 0;
+};
+TcpState tcp_state(const Fd& socket);
+
+/// True when it was connected and the other side is gone.
+bool is_hung_up(const Fd& socket);
+
+/// True when something waits to be read.
+bool has_input(const Fd& socket);
+
+void change_owner(const Fd& file, uid_t user);
+
+struct ConnectedPair {
+  Fd first;
+  Fd second;
+};
+ConnectedPair make_connected_pair(int type);
+
+/// A connection to a socket of unix(7) made by ourselves; others that come in between are hung up.
+Fd accept_own(const Fd& listener);
+
+/// A TCP socket whose connection has been reset.
+Fd make_hung_up_connection(int family);
+
+/// Multicast groups of a netlink socket.
+std::vector<std::uint32_t> netlink_groups(const Fd& socket);
+
+/// True when two descriptors of ours lead to one open file description.
+bool same_open_file(const Fd& a, const Fd& b);
+
+/// Lets a socket send more than its buffer allows, for as long as this lives.
+class RoomToSend {
+ public:
+  explicit RoomToSend(const Fd& socket);
+  RoomToSend(const RoomToSend&) = delete;
+  RoomToSend& operator=(const RoomToSend&) = delete;
+  ~RoomToSend();
+
+ private:
+  const Fd& socket_;
+  int before_;
+};
+
+// ---- what waits in a socket
+// ----------------------------------------------------------------------
+
+struct Credentials {
+  pid_t pid = 0;
+  uid_t user = 0;
+  gid_t group = 0;
+};
+
+struct SocketMessage {
+  Bytes bytes;
+  Bytes from;  ///< address of the sender, if it has one
+  std::vector<Fd> descriptors;
+  std::optional<Credentials> credentials;
+};
+
+/// Everything, left where it is.
+std::vector<SocketMessage> peek_messages(const Fd& socket);
+
+/// Sends one, to `to` unless that is empty.
+void send_message(const Fd& socket, std::span<const std::uint8_t> bytes,
+                  std::span<const int> descriptors, const std::optional<Credentials>& credentials,
+                  std::span<const std::uint8_t> to);
+
+// ---- sock_diag
+// -------------------------------------------------------------------------------------
+
+struct UnixSocket {
+  std::optional<std::uint64_t> peer;  ///< inode; 0: see above
+  std::set<std::uint64_t> waiting;    ///< inodes of those that wait to be accepted
+  std::uint32_t backlog = 0;
+  int shut = 0;  ///< directions that are shut: 1 read, 2 write
+  std::optional<std::pair<std::uint64_t, std::uint64_t>> file;  ///< device and inode of its name
+};
+
+/// Asks about sockets of unix(7).
+class UnixSockets {
+ public:
+  UnixSockets();
+  /// Throws when it cannot be found.
+  UnixSocket find(std::uint64_t inode) const;
+
+ private:
+  Fd netlink_;
+};
+
+/// True when a socket is bound to this name, of type `type` or another.
+bool name_is_alive(std::span<const std::uint8_t> address, int type);
+
+}  // namespace icecore::sys
