@@ -362,7 +362,8 @@ void single_faults(const Options& options) {
   for (const int pause_us : {0, 1000}) {
     std::map<std::string, std::vector<FaultTimes>> times;
     for (std::size_t i = 0; i < options.runs; ++i) {
-      Program restored{{ICECORE_TOOL, "restore", image, "--lazy", "--no-record", "--fill", "never"}};
+      Program restored{
+          {ICECORE_TOOL, "restore", image, "--lazy", "--no-record", "--fill", "never"}};
       std::istringstream answer{restored.ask(fmt::format("faults {} {}", kFaults, pause_us))};
       FaultTimes ours;
       answer >> ours.p50 >> ours.p99 >> ours.max;
@@ -376,8 +377,8 @@ void single_faults(const Options& options) {
       return summarize(values).median * 1e-9;
     };
     const double ratio = median("icecore", &FaultTimes::p50) / median("limit", &FaultTimes::p50);
-    for (const auto& [who, label] : {std::pair{"icecore", "  icecore"},
-                                     std::pair{"limit", "  poll, read, UFFDIO_COPY"}}) {
+    for (const auto& [who, label] :
+         {std::pair{"icecore", "  icecore"}, std::pair{"limit", "  poll, read, UFFDIO_COPY"}}) {
       const double p50 = median(who, &FaultTimes::p50), p99 = median(who, &FaultTimes::p99),
                    max = median(who, &FaultTimes::max);
       if (options.json)
@@ -386,10 +387,10 @@ void single_faults(const Options& options) {
             "\"runs\":{},\"p50_s\":{:.9g},\"p99_s\":{:.9g},\"max_s\":{:.9g}}}\n",
             who, pause_us, options.runs, p50, p99, max);
       else
-        fmt::print("{:<34} {:>9} {:>9} {:>9}\n",
-                   fmt::format("{}, {}", label,
-                               pause_us == 0 ? "one after the other" : "one every ms"),
-                   human_time(p50), human_time(p99), human_time(max));
+        fmt::print(
+            "{:<34} {:>9} {:>9} {:>9}\n",
+            fmt::format("{}, {}", label, pause_us == 0 ? "one after the other" : "one every ms"),
+            human_time(p50), human_time(p99), human_time(max));
     }
     if (!options.json) fmt::print("    {:.2f} x the round trip\n", ratio);
   }

@@ -122,8 +122,8 @@ struct FaultTimes {
 inline FaultTimes bare_faults(std::size_t count, std::chrono::microseconds pause) {
   constexpr std::size_t kApart = 17;
   const std::size_t bytes = count * kApart * kPageBytes;
-  const Fd uffd{static_cast<int>(
-      must(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), "userfaultfd"))};
+  const Fd uffd{
+      static_cast<int>(must(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), "userfaultfd"))};
   ::uffdio_api api = {.api = UFFD_API, .features = 0, .ioctls = 0};
   must(::ioctl(uffd.get(), UFFDIO_API, &api), "UFFDIO_API");
   const Mapped memory{bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS};

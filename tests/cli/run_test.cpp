@@ -382,7 +382,8 @@ TEST_CASE("run: of several at once one makes the image, and none waits") {
 TEST_CASE("run: killed at any moment it leaves a store that can be used") {
   Fixture fixture;
   for (int i = 0; i < 12; ++i) {
-    Running running = fixture.run_function({});
+    // Another command line each time, so that none is restored from what an earlier one left.
+    Running running = fixture.run_function({"run", std::to_string(i)});
     CHECK(running.conversation().hear() == "ready");
     running.conversation().tell("notify");
     // At another moment each time; which one does not matter.

@@ -99,7 +99,8 @@ class TimedCall {
 const std::vector<std::string> kGoOn{
     "blocked_in_futex",     "blocked_in_futex_until",     "blocked_in_futex_waitv",
     "blocked_in_nanosleep", "blocked_in_clock_nanosleep", "blocked_in_nanosleep_with_rest",
-    "blocked_in_poll", "blocked_in_epoll_wait",      "blocked_in_ppoll",           "blocked_in_select"};
+    "blocked_in_poll",      "blocked_in_epoll_wait",      "blocked_in_ppoll",
+    "blocked_in_select"};
 // Begun anew with the whole timeout, unless somebody sees to it.
 const std::vector<std::string> kBeginAnew{"blocked_in_semtimedop", "blocked_in_sigtimedwait"};
 

@@ -27,10 +27,9 @@ static_assert(kSentAtOnce <= sys::kMaxSentDescriptors);
 
 /// The first that matches is the room of a description.
 constexpr std::array kRooms{
-    &path_only_room,   &kernel_file_room, &regular_file_room, &directory_room, &device_room,
-    &pipe_room,        &fifo_room,        &eventfd_room,      &epoll_room,     &timerfd_room,
-    &signalfd_room,    &pidfd_room,       &unix_socket_room,  &inet_socket_room,
-    &external_room};
+    &path_only_room, &kernel_file_room, &regular_file_room, &directory_room,   &device_room,
+    &pipe_room,      &fifo_room,        &eventfd_room,      &epoll_room,       &timerfd_room,
+    &signalfd_room,  &pidfd_room,       &unix_socket_room,  &inet_socket_room, &external_room};
 
 struct UnknownKind {
   std::string_view link;
