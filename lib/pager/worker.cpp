@@ -10,6 +10,7 @@
 
 #include "icecore/error.hpp"
 #include "image/format.hpp"
+#include "image/state_generated.h"
 #include "image/working_set.hpp"
 #include "pager/loan.hpp"
 #include "sys/files.hpp"

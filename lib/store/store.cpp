@@ -169,8 +169,10 @@ std::vector<StoreEntry> Store::list(const std::string& key) const {
 std::vector<StoreEntry> Store::find(const std::string& key, const Wanted& wanted) const {
   std::vector<StoreEntry> entries = list(key);
   std::erase_if(entries, [&](const StoreEntry& entry) { return !fits(entry, wanted); });
-  std::ranges::stable_partition(
-      entries, [&](const StoreEntry& entry) { return entry.worker_type == wanted.worker_type; });
+  // Not that of std::ranges: clang 14 and libstdc++ 12 do not agree on its result.
+  std::stable_partition(entries.begin(), entries.end(), [&](const StoreEntry& entry) {
+    return entry.worker_type == wanted.worker_type;
+  });
   return entries;
 }
 
