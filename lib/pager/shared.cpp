@@ -62,8 +62,9 @@ Shared::Shared(const Orders& orders) : file_(sys::make_memory_file("icecore-page
   head.filling = static_cast<std::uint32_t>(orders.filling);
   head.record = orders.record ? 1 : 0;
   head.missing_pages = stored_pages(orders);
-  std::memcpy(mapping_.data() + ranges, orders.ranges.data(),
-              orders.ranges.size() * sizeof(StoredRange));
+  if (!orders.ranges.empty())  // the working set may be all there is
+    std::memcpy(mapping_.data() + ranges, orders.ranges.data(),
+                orders.ranges.size() * sizeof(StoredRange));
   std::memcpy(mapping_.data() + path, orders.working_set.data(), orders.working_set.size());
 }
 
@@ -79,8 +80,9 @@ Orders Shared::orders() const {
   const Head& head = this->head();
   Orders orders;
   orders.ranges.resize(head.ranges);
-  std::memcpy(orders.ranges.data(), mapping_.data() + head.ranges_offset,
-              head.ranges * sizeof(StoredRange));
+  if (!orders.ranges.empty())
+    std::memcpy(orders.ranges.data(), mapping_.data() + head.ranges_offset,
+                head.ranges * sizeof(StoredRange));
   orders.filling = static_cast<Filling>(head.filling);
   orders.record = head.record != 0;
   orders.record_for = std::chrono::milliseconds{head.record_for_ms};
