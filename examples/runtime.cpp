@@ -4,15 +4,16 @@
 //
 //     runtime IMAGE PORT [PREPARED]
 //
-// The image is of a program that reads a line (the path of the request) and answers with one, such as
+// The image is of a program that reads a line (the path of the request) and answers with one, such
+// as
 //
 //     for line in sys.stdin: print("you asked for", line.strip(), flush=True)
 //
-// Each request gets a process of its own, which begins where the snapshot was taken and ends with it.
-// While a request is answered, the next process is prepared: it has done everything but run.
+// Each request gets a process of its own, which begins where the snapshot was taken and ends with
+// it. While a request is answered, the next process is prepared: it has done everything but run.
+#include <fcntl.h>
 #include <icecore/error.hpp>
 #include <icecore/restore.hpp>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -100,9 +101,9 @@ class Worker {
   using Pipe = std::pair<Descriptor, Descriptor>;
 
   Worker(const icecore::Image& image, Pipe in, Pipe out)
-      : prepared_(icecore::prepare(image,
-                                   {.pids = icecore::Pids::in_namespace,
-                                    .standard_streams = {in.first.get(), out.second.get(), 2}})),
+      : prepared_(
+            icecore::prepare(image, {.pids = icecore::Pids::in_namespace,
+                                     .standard_streams = {in.first.get(), out.second.get(), 2}})),
         to_(std::move(in.second)),
         from_(std::move(out.first)) {}
 
@@ -132,7 +133,8 @@ std::string path_of(const std::string& request) {
 }
 
 void respond(int connection, const char* status, const std::string& body) {
-  write_all(connection, "HTTP/1.1 " + std::string{status} + "\r\nContent-Type: text/plain\r\nContent-Length: " +
+  write_all(connection, "HTTP/1.1 " + std::string{status} +
+                            "\r\nContent-Type: text/plain\r\nContent-Length: " +
                             std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n" + body);
 }
 
