@@ -42,6 +42,7 @@ std::vector<std::string> environment_with(const std::vector<std::string>& added)
 
 std::vector<char*> pointers(const std::vector<std::string>& words) {
   std::vector<char*> all;
+  all.reserve(words.size() + 1);
   for (const std::string& word : words) all.push_back(const_cast<char*>(word.c_str()));
   all.push_back(nullptr);
   return all;

@@ -299,7 +299,7 @@ std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageSt
     for (const StoredRange& range : pages.ranges) {
       files[0].ranges.push_back(store.place_of(range.first_page, range.pages));
       if (mapping.kind() == MappingKind::file)
-        files[static_cast<std::size_t>(1 + mapping.file())].ranges.push_back(
+        files[1 + static_cast<std::size_t>(mapping.file())].ranges.push_back(
             {mapping.offset() + (range.address - mapping.start()), range.pages * kPage});
     }
   }

@@ -88,7 +88,8 @@ void set_speculation(CallList& list, std::uint64_t kind, std::uint32_t state) {
 bool can_set_speculation(std::uint64_t kind, std::uint32_t wanted) {
   if ((wanted & kSpecificallySet) == 0) return true;
   const long ours = sys::speculation_control(kind);
-  return ours == PR_SPEC_NOT_AFFECTED || (ours > 0 && (ours & PR_SPEC_PRCTL) != 0);
+  return ours == PR_SPEC_NOT_AFFECTED ||
+         (ours > 0 && (static_cast<unsigned long>(ours) & PR_SPEC_PRCTL) != 0);
 }
 
 }  // namespace

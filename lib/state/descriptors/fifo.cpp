@@ -38,7 +38,8 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
       throw Error{Errc::incompatible,
                   fmt::format("fd {}: fifo {}: is in use: somebody else's bytes are in it", number,
                               fifo.path)};
-    fill_pipe(at->second.write_end, *all.process.descriptors->pipes[at->first]);
+    fill_pipe(at->second.write_end,
+              *all.process.descriptors->pipes[static_cast<std::size_t>(at->first)]);
   }
   const auto flags = static_cast<int>(description.flags);
   sys::Fd fd = sys::open_file(path, flags | O_NONBLOCK);
