@@ -50,12 +50,13 @@ void add_shared_data(std::vector<PageRun>& runs, pid_t pid, const PageSource& so
 }  // namespace
 
 PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources,
-                           const MissingPages& missing) {
+                           MissingPages missing) {
   PageSelection selection;
   if (sources.empty()) return selection;
   std::vector<sys::PageRange> present;
   sys::PagemapScan{pid}.private_pages(sources.front().start, sources.back().end, present,
                                       selection.guards);
+  for (const sys::PageRange& guard : selection.guards) missing.erase(guard.start, guard.end);
 
   auto range = present.begin();
   for (const PageSource& source : sources) {

@@ -34,8 +34,8 @@ struct PageSelection {
 };
 
 /// The pages to store of a process that stands still.  Sources ascend and do not overlap.
-/// `missing`: what has still to be loaded into private pages of the process, unless it is there.
-PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources,
-                           const MissingPages& missing);
+/// `missing`: what has still to be loaded into private pages of the process, unless it is there
+/// or under a guard.
+PageSelection select_pages(pid_t pid, const std::vector<PageSource>& sources, MissingPages missing);
 
 }  // namespace icecore

@@ -69,6 +69,11 @@ Worker::Worker(const Shared& shared, const ImageReader& image, int root, const s
   spaces_.front().faults = new sys::Userfaultfd{sys::Userfaultfd::opened(sys::Fd{root})};
   for (const StoredRange& range : orders_.ranges) spaces_.front().missing.add(range);
   live_.push_back(0);
+  try {
+    pagemap_.emplace(orders_.pid);
+  } catch (const Error&) {
+    // It has ended.
+  }
   if (recording()) {
     touched_.resize(image.page_map().stored_pages);
     for (std::uint64_t i = 0; i < head_.recorded; ++i) touched_[shared_.record()[i]] = true;
@@ -190,7 +195,10 @@ void Worker::answer(std::size_t index, std::uint64_t address) {
   Space& space = spaces_[index];
   head_.faults.fetch_add(1, std::memory_order_relaxed);
   if (const auto stored = space.missing.find(address)) {
-    const StoredRange range = cluster_around(space, *stored);
+    StoredRange range = cluster_around(space, *stored);
+    if (range.pages > 1) stop_before_guards(index, range);
+    range.pages =
+        std::max<std::uint64_t>(range.pages, 1);  // no guard was there when it was touched
     note_touched(range);
     note_density(index, address);
     if (!fill(index, range, true)) space.deferred.push_back(address);  // an event comes first
@@ -239,6 +247,8 @@ bool Worker::fill_wanted() {
     range.pages =
         std::min({range.pages, kLargestCluster, (wanted.end - range.address) / kPageSize});
     wanted.start = range.address + kPageSize;  // at the least
+    stop_before_guards(wanted.space, range);
+    if (range.pages == 0) return true;
     note_touched(range);
     fill(wanted.space, range, true);
     return true;
@@ -259,6 +269,18 @@ StoredRange Worker::cluster_around(Space& space, const StoredRange& stored) cons
     range.pages = std::max(range.pages, std::min(stored.pages, frame_end - stored.first_page));
   }
   return range;
+}
+
+/// MADV_GUARD_INSTALL tells us nothing, and a copy would replace the guards.  What lay under them
+/// is gone for good.  Of the address spaces that the process has forked we do not know whose they
+/// are.
+void Worker::stop_before_guards(std::size_t index, StoredRange& range) {
+  if (index != 0 || !pagemap_) return;
+  guards_.clear();
+  pagemap_->guards(range.address, range.end(), guards_);
+  if (guards_.empty()) return;
+  for (const sys::PageRange& guard : guards_) spaces_[index].missing.erase(guard.start, guard.end);
+  range.pages = (guards_.front().start - range.address) / kPageSize;
 }
 
 bool Worker::fill(std::size_t index, const StoredRange& range, bool for_fault) {
@@ -329,26 +351,36 @@ void Worker::retry_deferred(std::size_t index) {
     if (!spaces_[index].gone) answer(index, address);
 }
 
+/// As much as a fault may have to wait for.
 void Worker::fill_piece() {
+  for (std::uint64_t pages = 0; pages < PageStore::kMaxPages && fill_next();)
+    pages += kLargestCluster;
+}
+
+/// In small pieces, so that no guard is made between the look for it and the copy, unless somebody
+/// tries to.  False when there is nothing to fill now.
+bool Worker::fill_next() {
   for (std::size_t tried = 0; tried < spaces_.size(); ++tried) {
     if (const auto next = spaces_[fill_space_].missing.next(fill_at_)) {
       StoredRange range = *next;
-      range.pages = std::min(range.pages, PageStore::kMaxPages);
-      fill(fill_space_, range, false);
+      range.pages = std::min(range.pages, kLargestCluster);
+      stop_before_guards(fill_space_, range);
+      if (range.pages > 0) fill(fill_space_, range, false);
       // What could not be filled now is looked at again on the next way round.
       const bool stays = spaces_[fill_space_].missing.find(range.address).has_value();
       fill_at_ = stays ? range.address + kPageSize : range.address;
-      return;
+      return !stays;
     }
     if (fill_at_ != 0) {
       fill_at_ = 0;  // once more from the start: what has moved
       if (!spaces_[fill_space_].missing.empty()) {
         fill_again_ = Clock::now() + kAgain;
-        return;
+        return false;
       }
     }
     fill_space_ = (fill_space_ + 1) % spaces_.size();
   }
+  return false;
 }
 
 void Worker::poison_everything() {

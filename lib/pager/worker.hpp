@@ -16,6 +16,7 @@
 #include "memory/page_store.hpp"
 #include "pager/shared.hpp"
 #include "sys/fd.hpp"
+#include "sys/pagemap_scan.hpp"
 #include "sys/userfaultfd.hpp"
 
 namespace icecore::pager {
@@ -79,6 +80,7 @@ class Worker {
   void answer(std::size_t space, std::uint64_t address);
   void note_density(std::size_t space, std::uint64_t address);
   bool fill_wanted();
+  void stop_before_guards(std::size_t space, StoredRange& range);
   StoredRange cluster_around(Space& space, const StoredRange& stored) const;
   /// Returns true when the page at the beginning of `range` needs no more attention.
   bool fill(std::size_t space, const StoredRange& range, bool for_fault);
@@ -86,6 +88,7 @@ class Worker {
   void poison(Space& space, const StoredRange& range, std::string_view reason);
   void retry_deferred(std::size_t space);
   void fill_piece();
+  bool fill_next();
 
   bool lent() const { return head_.borrower != 0; }
   void accept_borrower();
@@ -108,6 +111,8 @@ class Worker {
   const ImageReader& image_;
   const PageStore store_;
   PageStore::Scratch scratch_;
+  std::optional<sys::PagemapScan> pagemap_;  // of the process itself
+  std::vector<sys::PageRange> guards_;       // scratch
   const sys::Fd& process_;
   const sys::Fd& socket_;
   const sys::Fd* listener_ = nullptr;

@@ -55,6 +55,23 @@ void scan(const Fd& pagemap, pm_scan_arg arguments, Take take) {
   }
 }
 
+/// kGuard where the kernel knows it, since it refuses a scan for a category that it does not know.
+std::uint64_t guard_category(const Fd& pagemap) {
+  static const std::uint64_t known = [&] {
+    pm_scan_arg nothing{.category_mask = kGuard};
+    nothing.size = sizeof nothing;
+    return ::ioctl(pagemap.get(), kScan, &nothing) >= 0 ? kGuard : 0;
+  }();
+  return known;
+}
+
+void append(std::vector<PageRange>& ranges, const page_region& region) {
+  if (!ranges.empty() && ranges.back().end == region.start)
+    ranges.back().end = region.end;
+  else
+    ranges.push_back({region.start, region.end});
+}
+
 }  // namespace
 
 PagemapScan::PagemapScan(pid_t pid)
@@ -67,21 +84,27 @@ PagemapScan::PagemapScan(pid_t pid)
 void PagemapScan::private_pages(std::uint64_t start, std::uint64_t end,
                                 std::vector<PageRange>& ranges,
                                 std::vector<PageRange>& guards) const {
+  const std::uint64_t guard = guard_category(pagemap_);
   const pm_scan_arg wanted{
       .start = start,
       .end = end,
       .category_inverted = kFile | kZeroPage,
       .category_mask = kFile | kZeroPage,
-      .category_anyof_mask = kPresent | kSwapped | kGuard,
-      .return_mask = kGuard,
+      .category_anyof_mask = kPresent | kSwapped | guard,
+      .return_mask = guard,
   };
   scan(pagemap_, wanted, [&](const page_region& region) {
-    std::vector<PageRange>& found = (region.categories & kGuard) != 0 ? guards : ranges;
-    if (!found.empty() && found.back().end == region.start)
-      found.back().end = region.end;
-    else
-      found.push_back({region.start, region.end});
+    append((region.categories & kGuard) != 0 ? guards : ranges, region);
   });
+}
+
+void PagemapScan::guards(std::uint64_t start, std::uint64_t end,
+                         std::vector<PageRange>& ranges) const {
+  const std::uint64_t guard = guard_category(pagemap_);
+  if (guard == 0) return;
+  const pm_scan_arg wanted{
+      .start = start, .end = end, .category_mask = guard, .return_mask = guard};
+  scan(pagemap_, wanted, [&](const page_region& region) { append(ranges, region); });
 }
 
 void PagemapScan::used_file_pages(std::uint64_t start, std::uint64_t end,
@@ -91,12 +114,7 @@ void PagemapScan::used_file_pages(std::uint64_t start, std::uint64_t end,
       .end = end,
       .category_mask = kFile | kPresent,
   };
-  scan(pagemap_, wanted, [&](const page_region& region) {
-    if (!ranges.empty() && ranges.back().end == region.start)
-      ranges.back().end = region.end;
-    else
-      ranges.push_back({region.start, region.end});
-  });
+  scan(pagemap_, wanted, [&](const page_region& region) { append(ranges, region); });
 }
 
 }  // namespace icecore::sys

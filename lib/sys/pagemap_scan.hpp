@@ -8,6 +8,7 @@
 //    pages.
 //  * PAGE_IS_FILE is set for pages of files and of shared memory, clear for a private copy of a
 //    file page.  PAGE_IS_PFNZERO marks the shared zero page, which a read of untouched memory maps.
+//  * A category that the kernel does not know (guards before 6.15) is EINVAL.
 //  * At most max_pages pages and vec_len regions at a call; walk_end says where it stopped.
 
 #include <sys/types.h>
@@ -35,6 +36,9 @@ class PagemapScan {
   /// they are in.
   void private_pages(std::uint64_t start, std::uint64_t end, std::vector<PageRange>& ranges,
                      std::vector<PageRange>& guards) const;
+
+  /// Guard pages in [start, end) alone.
+  void guards(std::uint64_t start, std::uint64_t end, std::vector<PageRange>& ranges) const;
 
   /// Ranges of unmodified file pages in [start, end) that the process has used, or that lay beside
   /// such a page: the kernel maps up to 16 at a fault.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <optional>
 #include <random>
 #include <set>
 
@@ -115,6 +116,40 @@ TEST_CASE("memory that changes in every way while it is loaded is never wrong") 
   const auto statistics = restored.process().pager_statistics();
   CHECK(statistics.lost_bytes == 0);
   if (fill == Fill::never) CHECK(statistics.faults > 0);
+}
+
+TEST_CASE("guards that are made while memory is loaded hold, and what lay under them is gone") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  const auto fill = GENERATE(Fill::never, Fill::idle);
+  INFO("encoding " << static_cast<int>(encoding) << ", fill " << static_cast<int>(fill));
+  TemporaryFolder folder;
+  Fixture fixture{"guard_regions", {folder.path()}, encoding};
+  std::optional<Restored> made;
+  std::vector<pid_t> pagers;
+  do {  // until it stands still before it has begun to fill
+    for (const pid_t pager : pagers) ::kill(pager, SIGCONT);
+    made.emplace(fixture.image(), lazily(fill));
+    REQUIRE(made->ask("secret?") == fixture.secret);
+    pagers = pagers_of(made->pid());
+    for (const pid_t pager : pagers) ::kill(pager, SIGSTOP);
+  } while (pagers.size() != 2 || made->process().pager_statistics().background_bytes != 0);
+  Restored& restored = *made;
+  REQUIRE(restored.ask("guard") == "ok");
+  for (const pid_t pager : pagers) ::kill(pager, SIGCONT);
+  // An image of it has neither the contents nor the wish to load them.
+  const fs::path second = fixture.folder / "second";
+  icecore::snapshot(restored.pid(), second, {.encoding = encoding, .fsync = false});
+  CHECK(restored.ask("check?") == "ok");
+  Restored copy{second, lazily(fill)};
+  CHECK(copy.ask("check?") == "ok");
+  // Only of those that the pager has seen; there is nothing by which it could know of the others.
+  if (fill == Fill::never) return;
+  for (Restored* each : {&restored, &copy}) {
+    REQUIRE(each->process().wait_filled(kPatience));
+    CHECK(each->ask("check?") == "ok");
+    REQUIRE(each->ask("unguard") == "ok");
+    CHECK(each->ask("check?") == "ok");
+  }
 }
 
 TEST_CASE("a process that was loaded completely is like any other") {
