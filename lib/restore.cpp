@@ -15,6 +15,7 @@
 #include "memory/page_store.hpp"
 #include "memory/prefetch.hpp"
 #include "restore_story.hpp"
+#include "state/contents.hpp"
 #include "stopwatch.hpp"
 #include "sys/process.hpp"
 #include "tracee/tracer_thread.hpp"

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "image/corrupt.hpp"
+#include "image/mapping.hpp"
 #include "image/state_generated.h"
 
 namespace icecore {
@@ -113,10 +114,6 @@ void validate_mapping(const state::Mapping& mapping, const state::ProcessT& proc
           mapping.vm_flags());
   validate_optional_index(mapping.name(), process.address_space->names.size(), "mapping of name");
   validate_kind(mapping, process);
-}
-
-bool has(const state::Mapping& mapping, state::MappingFlag flag) {
-  return (mapping.vm_flags() & static_cast<std::uint64_t>(flag)) != 0;
 }
 
 void validate_special_memory(const state::Mapping& mapping) {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "image/mapping.hpp"
 #include "sys/check.hpp"
 #include "sys/memory_features.hpp"
 #include "sys/procfs.hpp"
@@ -100,10 +101,6 @@ std::uint64_t flags_of(const sys::Vma& vma) {
   for (const FlagRow& row : kKept)
     if (vma.has_flag(row.letters)) flags |= static_cast<std::uint64_t>(row.flag);
   return flags;
-}
-
-bool has(const state::Mapping& mapping, MappingFlag flag) {
-  return (mapping.vm_flags() & static_cast<std::uint64_t>(flag)) != 0;
 }
 
 /// Which parts of shared objects have been seen: two mappings of one part store it once.

@@ -13,7 +13,9 @@
 #include <cstring>
 #include <map>
 
+#include "image/mapping.hpp"
 #include "state/attributes.hpp"
+#include "state/contents.hpp"
 #include "state/credentials.hpp"
 #include "state/seccomp.hpp"
 #include "state/signals.hpp"
@@ -97,10 +99,6 @@ int choose_report_signal(const state::ProcessT& image) {
   for (const int signal : kPossible)
     if ((pending >> (signal - 1) & 1) == 0) return signal;
   throw Error{Errc::incompatible, "every signal that a restore could use is pending in the image"};
-}
-
-bool has(const state::Mapping& mapping, MappingFlag flag) {
-  return (mapping.vm_flags() & static_cast<std::uint64_t>(flag)) != 0;
 }
 
 bool wants_writable_file(const state::Mapping& mapping) {
@@ -235,113 +233,6 @@ void ProcessRebuild::make_address_space() {
 
 // ---- contents -----------------------------------------------------------------------------------
 
-namespace {
-
-/// Stored pages within one mapping.
-struct MappedPages {
-  const state::Mapping* mapping;
-  std::uint64_t pages = 0;
-  std::vector<StoredRange> ranges = {};
-};
-
-std::vector<MappedPages> pages_by_mapping(const state::ProcessT& image,
-                                          std::span<const PageRun> runs) {
-  std::vector<MappedPages> result;
-  const auto& mappings = image.address_space->mappings;
-  auto mapping = mappings.begin();
-  std::uint64_t first_page = 0;
-  for (const PageRun& run : runs) {
-    if (run.address >= kFilePagesStart) break;
-    std::uint64_t address = run.address;
-    while (address < run.end()) {
-      while (mapping->end() <= address) {
-        ++mapping;
-        ICECORE_CHECK(mapping != mappings.end());
-      }
-      if (result.empty() || result.back().mapping != &*mapping) result.push_back({&*mapping});
-      const std::uint64_t pages = (std::min(run.end(), mapping->end()) - address) / kPage;
-      result.back().ranges.push_back({address, first_page, pages});
-      result.back().pages += pages;
-      first_page += pages;
-      address += pages * kPage;
-    }
-  }
-  return result;
-}
-
-/// Below this many pages of a mapping, registering it costs more than writing them.
-constexpr std::uint64_t kWorthRegistering = 16;
-
-/// userfaultfd serves neither file pages nor memory that must not fault; a stack is small, grows,
-/// and is needed at once.
-bool can_be_lazy(const MappedPages& pages) {
-  const state::Mapping& mapping = *pages.mapping;
-  return mapping.kind() == MappingKind::anonymous && pages.pages >= kWorthRegistering &&
-         takes_small_pages(mapping) && !has(mapping, MappingFlag::locked) &&
-         !has(mapping, MappingFlag::grows_down);
-}
-
-}  // namespace
-
-std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<const PageRun> runs) {
-  std::vector<StoredRange> lazy;
-  for (const MappedPages& pages : pages_by_mapping(image, runs))
-    if (can_be_lazy(pages)) lazy.insert(lazy.end(), pages.ranges.begin(), pages.ranges.end());
-  return lazy;
-}
-
-std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageStore& store,
-                                      bool lazy, std::span<const FilePages> used) {
-  std::vector<FileToRead> files(1 + image.files.size());
-  for (const MappedPages& pages : pages_by_mapping(image, store.runs())) {
-    const state::Mapping& mapping = *pages.mapping;
-    if (lazy && can_be_lazy(pages)) continue;
-    for (const StoredRange& range : pages.ranges) {
-      files[0].ranges.push_back(store.place_of(range.first_page, range.pages));
-      if (mapping.kind() == MappingKind::file)
-        files[1 + static_cast<std::size_t>(mapping.file())].ranges.push_back(
-            {mapping.offset() + (range.address - mapping.start()), range.pages * kPage});
-    }
-  }
-  std::uint64_t first_page = 0;
-  for (const PageRun& run : store.runs()) {
-    if (run.address >= kFilePagesStart)
-      files[0].ranges.push_back(store.place_of(first_page, run.pages));
-    first_page += run.pages;
-  }
-  for (const FilePages& run : used)
-    files[1 + run.file].ranges.push_back({run.first_page * kPage, run.pages * kPage});
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    files[i].ranges = joined(std::move(files[i].ranges));
-    if (i > 0) files[i].path = image.files[i - 1]->path;
-  }
-  std::erase_if(files, [](const FileToRead& file) { return file.ranges.empty(); });
-  return files;
-}
-
-std::vector<FillRange> ProcessRebuild::plan_fill(
-    bool lazy, std::vector<const state::Mapping*>& registered) const {
-  std::vector<FillRange> plan;
-  for (const MappedPages& pages : pages_by_mapping(image_, store_.runs())) {
-    const state::Mapping& mapping = *pages.mapping;
-    if (mapping.kind() == MappingKind::vdso || (lazy && can_be_lazy(pages))) continue;
-    const bool fast = mapping.kind() == MappingKind::anonymous &&
-                      pages.pages >= kWorthRegistering && takes_small_pages(mapping) &&
-                      !has(mapping, MappingFlag::huge_pages);
-    if (fast) registered.push_back(&mapping);
-    for (const StoredRange& range : pages.ranges) {
-      const bool shared = mapping.kind() == MappingKind::shared_anonymous;
-      plan.push_back({.first_page = range.first_page,
-                      .pages = range.pages,
-                      .address = shared ? work_.shared_objects[mapping.object()] +
-                                              mapping.offset() + (range.address - mapping.start())
-                                        : range.address,
-                      .how = fast ? FillRange::How::missing : FillRange::How::write});
-    }
-  }
-  return plan;
-}
-
 /// The number is that in the process, where it is still open.
 std::pair<sys::Userfaultfd, int> ProcessRebuild::make_userfaultfd(sys::Userfaultfd::Use use) {
   // Who fills memory before the process runs needs no faults of the kernel, and so no privilege.
@@ -364,8 +255,7 @@ std::pair<sys::Userfaultfd, int> ProcessRebuild::make_userfaultfd(sys::Userfault
 
 std::uint64_t ProcessRebuild::fill_memory(bool lazy, const ProgressCallback& progress,
                                           const std::stop_token& stop) {
-  std::vector<const state::Mapping*> registered;
-  const std::vector<FillRange> ranges = plan_fill(lazy, registered);
+  const auto [ranges, registered] = plan_fill(image_, store_, work_, lazy);
   if (registered.empty()) return fill_pages(store_, ranges, *memory_, nullptr, progress, stop);
 
   const auto [missing, theirs] = make_userfaultfd(sys::Userfaultfd::Use::fill);
@@ -377,25 +267,13 @@ std::uint64_t ProcessRebuild::fill_memory(bool lazy, const ProgressCallback& pro
 }
 
 ProcessRebuild::Lazy ProcessRebuild::make_lazy() {
-  // Fresh memory must not fault to us: larger gaps between stored pages are left alone.
-  constexpr std::uint64_t kLargestGap = std::uint64_t{2} << 20;
   auto [faults, theirs] = make_userfaultfd(sys::Userfaultfd::Use::events);
   calls_->call("close the userfaultfd", SYS_close, {number(theirs)});
   calls_->run();
   MissingPages missing;
-  for (const MappedPages& pages : pages_by_mapping(image_, store_.runs())) {
-    if (!can_be_lazy(pages)) continue;
-    std::uint64_t start = pages.ranges.front().address, end = start;
-    for (const StoredRange& range : pages.ranges) {
-      missing.add(range);
-      if (range.address - end >= kLargestGap) {
-        faults.register_missing(start, end);
-        start = range.address;
-      }
-      end = range.end();
-    }
+  for (const StoredRange& range : lazy_ranges(image_, store_.runs())) missing.add(range);
+  for (const auto& [start, end] : ranges_to_register(image_, store_.runs()))
     faults.register_missing(start, end);
-  }
   return {std::move(faults), std::move(missing)};
 }
 

@@ -74,7 +74,6 @@ class ProcessRebuild {
   void plan_files();
   sys::Fd open_planned_file(std::size_t index);
   int mapped_file_slot(const state::Mapping& mapping) const;
-  std::vector<FillRange> plan_fill(bool lazy, std::vector<const state::Mapping*>& registered) const;
   std::pair<sys::Userfaultfd, int> make_userfaultfd(sys::Userfaultfd::Use use);
   std::vector<pid_t> thread_ids() const;
   void set_up_threads();
@@ -122,15 +121,6 @@ class ProcessRebuild {
 
 /// Reasons why a rebuild would fail, found without changing anything.
 void check_process(const state::ProcessT& image, const RestoreOptions& options, Refusals& refusals);
-
-/// The stored pages that can be loaded when they are touched, by address.
-std::vector<StoredRange> lazy_ranges(const state::ProcessT& image, std::span<const PageRun> runs);
-
-/// What will be read of the image, which comes first and has no path, and of mapped files: the
-/// pages that the process has changed, which the kernel reads before they are overwritten, and
-/// `used`.
-std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageStore& store,
-                                      bool lazy, std::span<const FilePages> used);
 
 /// Ids of the image that are taken here.
 std::vector<pid_t> ids_in_use(const state::ProcessT& image);

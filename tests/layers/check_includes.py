@@ -42,8 +42,8 @@ OWN_FOLDER_WITHOUT_PATH = ("lib/", "tools/", "bench/", "tests/targets/")
 # What rooms of state/ share although it has code of its own.
 SHARED_IN_STATE = {"lib/state/file_table", "lib/state/signals", "lib/state/timeouts"}
 
-# What calls all rooms, in each direction.
-STATE_ENTRANCES = {"lib/state/process", "lib/state/rebuild"}
+# What calls all rooms, in each direction; contents is a part of rebuild.
+STATE_ENTRANCES = {"lib/state/process", "lib/state/rebuild", "lib/state/contents"}
 
 # Interfaces to other processes.  Headers that are wanted for their constants, as for calls made
 # inside a tracee, do no harm; calls by ourselves do.
