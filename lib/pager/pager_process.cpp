@@ -30,6 +30,7 @@ constexpr int kImage = 4;
 constexpr const char* kReady = "ready";
 constexpr int kNothingMissing = 0;
 constexpr int kFailed = 1;
+constexpr int kNoMemory = 2;
 
 // ---- the program ----------------------------------------------------------------------------
 
@@ -42,6 +43,7 @@ struct Pager {
   int faults;
   const sys::Fd& process;
   const sys::Fd& socket;
+  const sys::PagemapScan* pagemap;
 };
 
 void tell(const Pager& pager, const std::string& text) {
@@ -72,52 +74,84 @@ std::uint64_t served(const Head& head) {
   return head.fault_pages + head.zero_faults + head.fill_pages + head.journal_used;
 }
 
-enum class Role { keeper, worker };
+/// Without memory nothing can be said.
+void try_tell(const Pager& pager, std::string_view what) noexcept {
+  try {
+    tell(pager, fmt::format("pager of process {}: {}", pager.shared.head().pid, what));
+  } catch (const std::exception&) {
+    ::syslog(LOG_ERR, "pager: out of memory");
+  }
+}
 
-/// Makes the other process and returns in both of them.
-struct Pair {
-  Role role;
-  pid_t worker;  // for the keeper
-};
-Pair split() {
-  const pid_t child = sys::fork_with_one_table();
-  return {child == 0 ? Role::worker : Role::keeper, child};
+Worker make_worker(const Pager& pager) {
+  return {pager.shared, pager.image, pager.faults, pager.process, pager.socket, pager.pagemap};
+}
+
+/// Runs in the worker.  Returns when its keeper has died, else ends the process.
+void work(const Pager& pager, const sys::Fd& keeper, bool announce) {
+  try {
+    Worker worker = make_worker(pager);
+    worker.lend_at(pager.listener, pager.image_file);
+    if (announce) sys::send_text(pager.socket, kReady);
+    if (worker.serve(keeper) == Worker::End::complete) ::_exit(kNothingMissing);
+  } catch (const std::bad_alloc&) {
+    ::_exit(kNoMemory);
+  } catch (const std::exception& error) {
+    try_tell(pager, error.what());
+    ::_exit(kFailed);
+  }
+}
+
+/// No memory: whoever waits for a page waits until there is some.  To end would mean zeros.
+void wait_for_memory() noexcept { sys::pause_for(std::chrono::milliseconds{10}); }
+
+/// The process serves no more and must not: its missing memory becomes SIGBUS.
+[[noreturn]] void give_up(const Pager& pager) {
+  try_tell(pager, "no pager can live: missing memory is SIGBUS");
+  for (;;) {
+    try {
+      make_worker(pager).poison_everything();
+      ::_exit(kFailed);
+    } catch (const std::exception&) {
+      wait_for_memory();
+    }
+  }
 }
 
 /// Runs in the keeper until nothing is missing, and in a worker whose keeper has died: then that
 /// becomes the keeper.
-[[noreturn]] void keep(const Pager& pager, bool announce) {
+[[noreturn]] void keep(const Pager& pager) {
   Patience patience;
-  for (;;) {
-    const sys::Fd self = sys::open_process(sys::current_process());
-    const Pair pair = split();
-    if (pair.role == Role::worker) {
-      try {
-        Worker worker{pager.shared, pager.image, pager.faults, pager.process, pager.socket};
-        worker.lend_at(pager.listener, pager.image_file);
-        if (announce) sys::send_text(pager.socket, kReady);
-        if (worker.serve(self) == Worker::End::complete) ::_exit(kNothingMissing);
-        pager.shared.head().restarts.fetch_add(1);
-        patience = {};
-      } catch (const std::exception& error) {
-        tell(pager, fmt::format("pager of process {}: {}", pager.shared.head().pid, error.what()));
-        ::_exit(kFailed);
-      }
-      announce = false;
-      continue;  // as the keeper
+  for (bool announce = true;; announce = false) {
+    sys::Fd self;
+    pid_t child = 0;
+    try {
+      self = sys::open_process(sys::current_process());
+      child = sys::fork_with_one_table();
+    } catch (const std::exception&) {
+      wait_for_memory();
+      continue;
     }
-    announce = false;
-    const int status = sys::wait_child(pair.worker);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == kNothingMissing) ::_exit(kNothingMissing);
+    if (child == 0) {
+      work(pager, self, announce);
+      patience = {};
+    } else {
+      const int status = sys::wait_child(child);
+      const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+      if (code == kNothingMissing) ::_exit(kNothingMissing);
+      if (code == kNoMemory)
+        wait_for_memory();
+      else if (patience.ends(served(pager.shared.head())))
+        give_up(pager);
+    }
     pager.shared.head().restarts.fetch_add(1);
-    if (patience.ends(served(pager.shared.head()))) {
-      tell(pager, fmt::format("no pager for process {} can live: its missing memory is SIGBUS",
-                              pager.shared.head().pid));
-      Worker{pager.shared, pager.image, pager.faults, pager.process, pager.socket}
-          .poison_everything();
-      ::_exit(kFailed);
-    }
   }
+}
+
+/// A stack cannot grow when there is no memory, and that would be the end of both processes.
+void touch_stack() noexcept {
+  volatile char room[std::size_t{64} << 10];
+  for (std::size_t at = 0; at < sizeof room; at += kPageSize) room[at] = 0;
 }
 
 int serve_orders(const sys::Fd& socket) {
@@ -129,7 +163,10 @@ int serve_orders(const sys::Fd& socket) {
   // Of what is in the table now nothing is ever closed: both processes use it.
   const int faults = passed[0].release();
   const sys::Fd listener = sys::try_listen(address_of(shared.head().pid, passed[1]));
-  keep({listener, shared, file.fd(), image, faults, passed[1], socket}, true);
+  const auto pagemap = sys::PagemapScan::try_open(shared.head().pid);
+  touch_stack();
+  keep({listener, shared, file.fd(), image, faults, passed[1], socket,
+        pagemap ? &*pagemap : nullptr});
 }
 
 // ---- the library's side -----------------------------------------------------------------------

@@ -57,23 +57,19 @@ constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPag
 }  // namespace
 
 Worker::Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
-               const sys::Fd& socket)
+               const sys::Fd& socket, const sys::PagemapScan* pagemap)
     : shared_(shared),
       head_(shared.head()),
       orders_(shared.orders()),
       image_(image),
       store_(image),
       process_(process),
-      socket_(socket) {
+      socket_(socket),
+      pagemap_(pagemap) {
   spaces_.emplace_back();
   spaces_.front().faults = new sys::Userfaultfd{sys::Userfaultfd::opened(sys::Fd{root})};
   for (const StoredRange& range : orders_.ranges) spaces_.front().missing.add(range);
   live_.push_back(0);
-  try {
-    pagemap_.emplace(orders_.pid);
-  } catch (const Error&) {
-    // It has ended.
-  }
   if (recording()) {
     touched_.resize(image.page_map().stored_pages);
     for (std::uint64_t i = 0; i < head_.recorded; ++i) touched_[shared_.record()[i]] = true;
@@ -275,7 +271,7 @@ StoredRange Worker::cluster_around(Space& space, const StoredRange& stored) cons
 /// is gone for good.  Of the address spaces that the process has forked we do not know whose they
 /// are.
 void Worker::stop_before_guards(std::size_t index, StoredRange& range) {
-  if (index != 0 || !pagemap_) return;
+  if (index != 0 || pagemap_ == nullptr) return;
   guards_.clear();
   pagemap_->guards(range.address, range.end(), guards_);
   if (guards_.empty()) return;
@@ -440,13 +436,13 @@ void Worker::note_touched(const StoredRange& range) {
 /// now and then.
 void Worker::note_file_pages() {
   next_note_ *= 4;
+  if (pagemap_ == nullptr) return;
   try {
-    const sys::PagemapScan pagemap{orders_.pid};
     std::vector<sys::PageRange> used;
     for (const state::Mapping& mapping : image_.manifest().process->address_space->mappings) {
       if (mapping.kind() != state::MappingKind::file) continue;
       used.clear();
-      pagemap.used_file_pages(mapping.start(), mapping.end(), used);
+      pagemap_->used_file_pages(mapping.start(), mapping.end(), used);
       for (const sys::PageRange& range : used)
         file_pages_.push_back({static_cast<std::uint32_t>(mapping.file()),
                                static_cast<std::uint32_t>((range.end - range.start) / kPageSize),

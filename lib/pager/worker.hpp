@@ -30,8 +30,9 @@ namespace icecore::pager {
 class Worker {
  public:
   /// `root`: the userfaultfd of the process.  `process`: its pidfd.  `socket`: to whoever restored.
+  /// `pagemap`: of the process; without it guards that it makes are not seen.
   Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
-         const sys::Fd& socket);
+         const sys::Fd& socket, const sys::PagemapScan* pagemap);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -111,10 +112,10 @@ class Worker {
   const ImageReader& image_;
   const PageStore store_;
   PageStore::Scratch scratch_;
-  std::optional<sys::PagemapScan> pagemap_;  // of the process itself
-  std::vector<sys::PageRange> guards_;       // scratch
+  std::vector<sys::PageRange> guards_;  // scratch
   const sys::Fd& process_;
   const sys::Fd& socket_;
+  const sys::PagemapScan* const pagemap_;
   const sys::Fd* listener_ = nullptr;
   const sys::Fd* image_file_ = nullptr;
   std::deque<Space> spaces_;

@@ -81,6 +81,14 @@ PagemapScan::PagemapScan(pid_t pid)
           },
           "open /proc/{}/pagemap", pid)} {}
 
+std::optional<PagemapScan> PagemapScan::try_open(pid_t pid) {
+  try {
+    return PagemapScan{pid};
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 void PagemapScan::private_pages(std::uint64_t start, std::uint64_t end,
                                 std::vector<PageRange>& ranges,
                                 std::vector<PageRange>& guards) const {

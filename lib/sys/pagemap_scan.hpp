@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "sys/fd.hpp"
@@ -29,6 +30,9 @@ struct PageRange {
 class PagemapScan {
  public:
   explicit PagemapScan(pid_t pid);
+
+  /// Nothing when it has ended or does not let itself be looked at.
+  static std::optional<PagemapScan> try_open(pid_t pid);
 
   /// Ranges of private pages in [start, end): present or swapped, neither the zero page nor an
   /// unmodified page of a file.  Ascending; appended to `ranges`.  Guard pages

@@ -7,6 +7,7 @@
 #include <icecore/snapshot.hpp>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -273,6 +274,74 @@ TEST_CASE("a pager that is killed again and again is replaced and no byte is wro
   CHECK(kills > kRounds);
 }
 
+/// 0: it has none.
+pid_t child_of(pid_t parent) {
+  const std::string pid = std::to_string(parent);
+  std::ifstream children{"/proc/" + pid + "/task/" + pid + "/children"};
+  pid_t child = 0;
+  children >> child;
+  return child;
+}
+
+/// The two processes of a pager.  Whichever ends, the other makes a new one, its child.
+struct PagerPair {
+  pid_t keeper, worker;
+
+  explicit PagerPair(pid_t served) {
+    std::vector<pid_t> pagers;
+    await([&] { return (pagers = pagers_of(served)).size() == 2; }, "not two pagers");
+    keeper = pagers[0], worker = pagers[1];
+    if (child_of(keeper) != worker) std::swap(keeper, worker);
+  }
+
+  void kill(bool which) {
+    const pid_t victim = which ? keeper : worker;
+    if (which) keeper = worker;
+    ::kill(victim, SIGKILL);
+    await([&] { return (worker = child_of(keeper)) != 0 && worker != victim; }, "no new worker");
+  }
+};
+
+TEST_CASE("one pager survives a thousand deaths") {
+  constexpr int kDeaths = kRounds * 50;
+  Fixture fixture{"large_memory", {"128"}};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  PagerPair pagers{restored.pid()};
+  for (int death = 1; death <= kDeaths; ++death) {
+    // It reads memory that was not there yet while one of them dies.
+    restored.conversation().tell("touch " + std::to_string(death * 24) + " read");
+    pagers.kill(death % 3 == 0);
+    REQUIRE(restored.conversation().hear().find("wrong") == std::string::npos);
+  }
+  CHECK(restored.process().pager_statistics().restarts >= kDeaths);
+  const fs::path descriptors = "/proc/" + std::to_string(pagers.keeper) + "/fd";
+  CHECK(std::distance(fs::directory_iterator{descriptors}, {}) < 32);
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(restored.process().pager_statistics().lost_bytes == 0);
+}
+
+TEST_CASE("while a pager gets no memory the process waits, and no byte is wrong") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  Fixture fixture{"memory_model", {}, encoding};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  PagerPair pagers{restored.pid()};
+  const auto limit = [&](::rlim_t bytes) {
+    const ::rlimit memory{bytes, RLIM_INFINITY};
+    REQUIRE(::prlimit(pagers.keeper, RLIMIT_AS, &memory, nullptr) == 0);  // workers inherit it
+    await([&] { return (pagers.worker = child_of(pagers.keeper)) != 0; }, "no worker");
+    ::prlimit(pagers.worker, RLIMIT_AS, &memory, nullptr);  // it may have ended
+  };
+  const auto restarts = [&] { return restored.process().pager_statistics().restarts; };
+  limit(1);
+  restored.conversation().tell("work 1000");
+  await([&] { return restarts() >= 5; }, "it has enough memory");
+  limit(RLIM_INFINITY);
+  CHECK(restored.conversation().hear() == "ok");
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(restored.ask("secret?") == fixture.secret);
+  CHECK(restored.process().pager_statistics().lost_bytes == 0);
+}
+
 TEST_CASE("a process whose whole pager is killed is killed too") {
   Fixture fixture{"large_memory", {"16"}};
   RestoredByTool restored{fixture.image(), {"--fill", "never", "--no-record"}};
@@ -411,6 +480,36 @@ TEST_CASE("memory that cannot be read any more is SIGBUS and never something els
   const auto message = restored.process().pager_message();
   REQUIRE(message);
   CHECK_THAT(*message, Catch::Contains("SIGBUS"));
+}
+
+TEST_CASE("memory on a disk that fails is SIGBUS and never something else") {
+  if (::geteuid() != 0 || !in_path("mkfs.ext4")) return skip("needs root and mkfs.ext4");
+  TemporaryFolder folder;
+  const fs::path disk = folder / "disk", mounted = folder / "mounted";
+  std::ofstream{disk};
+  fs::resize_file(disk, std::uint64_t{96} << 20);
+  fs::create_directory(mounted);
+  REQUIRE(run({"mkfs.ext4", "-q", disk}).status == 0);
+  if (run({"mount", "-o", "loop", disk, mounted}).status != 0) return skip("no loop devices");
+  {
+    Target target{"large_memory", {"16"}};
+    icecore::snapshot(target.pid(), mounted / "image",
+                      {.encoding = icecore::Encoding::raw, .kill = true});
+    target.process().await_end();
+    Restored restored{mounted / "image", lazily(Fill::never)};
+    REQUIRE(restored.ask("sample?") == "ok");
+    fs::resize_file(disk, 4096);
+    for (const fs::path& file : {disk, mounted / "image"}) {
+      const Descriptor cached{::open(file.c_str(), O_RDONLY | O_CLOEXEC)};
+      ::posix_fadvise(cached.get(), 0, 0, POSIX_FADV_DONTNEED);
+    }
+    restored.conversation().tell("check?");
+    CHECK_THROWS(restored.conversation().hear());
+    const int status = restored.process().wait();
+    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS));
+    CHECK(restored.process().pager_statistics().lost_bytes > 0);
+  }
+  CHECK(run({"umount", "-l", mounted}).status == 0);
 }
 
 // ---- the working set ---------------------------------------------------------------------------
