@@ -31,6 +31,7 @@ void check_ids(const state::ProcessT& process, const RestoreOptions& options,
       bad(fmt::format("pid {}", taken.front()),
           fmt::format("in use here ({} of {} ids are)", taken.size(), process.threads.size()),
           "end the process that has it, or use --pids namespace"));
+  findings.back().transient = true;
 }
 
 /// Says that nothing of this kind stands against a restore, if so.
@@ -57,10 +58,9 @@ std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions&
         bad(std::move(mismatch.subject), std::move(mismatch.reason), std::move(mismatch.remedy)));
   Refusals refusals;
   check_process(*manifest.process, options, refusals);
-  try {
-    refusals.throw_if_any(Errc::incompatible, "");
-  } catch (const Error& error) {
-    for (const std::string& reason : error.reasons()) findings.push_back(from_refusal(reason));
+  for (std::size_t i = 0; i < refusals.reasons().size(); ++i) {
+    findings.push_back(from_refusal(refusals.reasons()[i]));
+    findings.back().transient = refusals.is_transient(i);
   }
   check_ids(*manifest.process, options, findings);
   return findings;

@@ -29,7 +29,8 @@ JsonObject describe(const Finding& finding) {
   object.add("ok", finding.ok)
       .add("subject", finding.subject)
       .add("reason", finding.reason)
-      .add("remedy", finding.remedy);
+      .add("remedy", finding.remedy)
+      .add("transient", finding.transient);
   return object;
 }
 

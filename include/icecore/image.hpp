@@ -73,9 +73,10 @@ struct ImageInfo {
 /// One thing that a restore needs, held against this machine.
 struct Finding {
   bool ok = true;
-  std::string subject;  ///< "cpu", "file /usr/lib/…", "pid 812", "fd 7" …
-  std::string reason;   ///< what differs; empty when ok
-  std::string remedy;   ///< what to do about it; empty when there is none, or ok
+  std::string subject;     ///< "cpu", "file /usr/lib/…", "pid 812", "fd 7" …
+  std::string reason;      ///< what differs; empty when ok
+  std::string remedy;      ///< what to do about it; empty when there is none, or ok
+  bool transient = false;  ///< some process has a process id, port or name at the moment
 };
 
 struct RestoreOptions;

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +21,18 @@ class Refusals {
     reasons_.push_back(fmt::format(reason, std::forward<Args>(args)...));
   }
 
+  /// For what another process has at the moment.
+  template <class... Args>
+  void add_transient(fmt::format_string<Args...> reason, Args&&... args) {
+    transient_.push_back(reasons_.size());
+    add(reason, std::forward<Args>(args)...);
+  }
+
+  const std::vector<std::string>& reasons() const noexcept { return reasons_; }
+  bool is_transient(std::size_t index) const {
+    return std::find(transient_.begin(), transient_.end(), index) != transient_.end();
+  }
+
   bool empty() const noexcept { return reasons_.empty(); }
 
   /// Throws when there are reasons.
@@ -28,6 +42,7 @@ class Refusals {
 
  private:
   std::vector<std::string> reasons_;
+  std::vector<std::size_t> transient_;  // indices
 };
 
 }  // namespace icecore

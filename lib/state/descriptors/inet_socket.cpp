@@ -129,8 +129,8 @@ void check_inet_socket(const state::SocketObjectT& object, const std::string& wh
   const char* const protocol = is_tcp(kind_of(object)) ? "TCP" : "UDP";
   const std::string address = sys::address_text(object.local);
   if (err == EADDRINUSE)
-    refusals.add("{}: {} socket: {} is in use here: end the process that has it", who, protocol,
-                 address);
+    refusals.add_transient("{}: {} socket: {} is in use here: end the process that has it", who,
+                           protocol, address);
   else if (err == EADDRNOTAVAIL)
     refusals.add("{}: {} socket: {} is no address of this machine", who, protocol, address);
   else if (err != 0)

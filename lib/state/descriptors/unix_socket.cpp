@@ -332,8 +332,8 @@ void check_unix_socket(const state::SocketObjectT& object, const std::string& wh
       return refusals.add("{}: unix socket: {} is in its way, which is no socket", who, path);
   }
   if (sys::name_is_alive(object.local, object.type))
-    refusals.add("{}: unix socket: {} is in use here: end the process that has it", who,
-                 sys::address_text(object.local));
+    refusals.add_transient("{}: unix socket: {} is in use here: end the process that has it", who,
+                           sys::address_text(object.local));
 }
 
 namespace {
