@@ -10,6 +10,7 @@
 #include "guest/area.h"
 #include "icecore/error.hpp"
 #include "icecore/snapshot.hpp"
+#include "state/invocation.hpp"
 #include "sys/files.hpp"
 #include "sys/proc_maps.hpp"
 #include "sys/process.hpp"
@@ -49,14 +50,6 @@ sys::Fd copy_eventfd(const sys::Fd& process, int number) {
   } catch (const Error&) {
     return sys::Fd{};
   }
-}
-
-std::string joined(const Invocation& invocation) {
-  std::string text;
-  for (const std::string& variable : invocation.variables) text.append(variable).push_back('\0');
-  text.push_back('\0');
-  for (const std::string& argument : invocation.arguments) text.append(argument).push_back('\0');
-  return text;
 }
 
 }  // namespace
@@ -124,7 +117,7 @@ void greet_guest(const state::ProcessT& image, pid_t pid, const sys::Fd& process
     auto area = read_area(pid, mapping.start());
     if (!area) continue;
     const sys::RemoteMemory memory{pid};
-    const std::string text = joined(invocation);
+    const std::string text = text_of(invocation);
     ++area->generation;
     sys::fill_random(std::as_writable_bytes(std::span{area->id}));
     area->invocation_bytes = static_cast<std::uint32_t>(text.size());
@@ -136,7 +129,7 @@ void greet_guest(const state::ProcessT& image, pid_t pid, const sys::Fd& process
 }
 
 void check_invocation(const Invocation& invocation) {
-  if (joined(invocation).size() >= ICECORE_AREA_INVOCATION_BYTES)
+  if (text_of(invocation).size() >= ICECORE_AREA_INVOCATION_BYTES)
     throw Error{Errc::invalid_argument,
                 fmt::format("restore: variables and arguments of the invocation are larger than {} "
                             "bytes",

@@ -56,6 +56,8 @@ int spawn(const ColdStart& start, pid_t& pid) {
   ::posix_spawnattr_init(&attributes);
   ::posix_spawnattr_setsigmask(&attributes, &start.signal_mask);
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  if (start.inherited >= 0)  // to its own number: it is no longer closed on exec then
+    ::posix_spawn_file_actions_adddup2(&actions, start.inherited, start.inherited);
   std::vector<std::string> variables = start.environment;
   if (start.ready != nullptr) {
     for (const int number : {1, 2})

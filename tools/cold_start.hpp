@@ -17,6 +17,7 @@ struct ColdStart {
   std::vector<std::string> command;
   std::vector<std::string> environment;  ///< besides ours, as "NAME=VALUE"
   sigset_t signal_mask{};                ///< that it begins with
+  int inherited = -1;                    ///< a descriptor of ours that it gets, or -1
 
   Ready* ready = nullptr;  ///< may be none
   std::chrono::milliseconds deadline{};

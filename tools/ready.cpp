@@ -19,6 +19,8 @@
 #include <regex>
 #include <sstream>
 
+#include "descriptor.hpp"
+
 namespace icecore::tool {
 namespace {
 
@@ -29,22 +31,6 @@ int checked(int result, const char* subject) {
     throw Error{Errc::io, fmt::format("{}: {}", subject, ::strerrordesc_np(errno)), errno};
   return result;
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  ~Descriptor() { close(); }
-
-  int get() const { return number_; }
-  void close() {
-    if (number_ >= 0) ::close(number_);
-    number_ = -1;
-  }
-
- private:
-  int number_;
-};
 
 // ---- notify, guest ------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@
 #include "json/json.hpp"
 #include "pid_file.hpp"
 #include "progress_line.hpp"
+#include "report.hpp"
 #include "restore_options.hpp"
 #include "signals.hpp"
 
@@ -131,22 +132,9 @@ class Restore final : public Invocation {
   }
 
   void print_json(const RestoredProcess& process) const {
-    const RestoreReport& report = process.report();
     JsonObject object;
-    object.add("image", image_)
-        .add("pid", process.pid())
-        .add("in_namespace", report.in_namespace)
-        .add("lazy", report.lazy)
-        .add("recording", report.recording)
-        .add("filled_bytes", report.filled_bytes)
-        .add("prefetched_bytes", report.prefetched_bytes)
-        .add("missing_bytes", report.missing_bytes)
-        .add("total_us", report.total)
-        .add("check_us", report.check)
-        .add("build_us", report.build)
-        .add("fill_us", report.fill)
-        .add("thaw_us", report.thaw);
-    fmt::print(json_stream, "{}\n", object.text());
+    object.add("image", image_);
+    fmt::print(json_stream, "{}\n", add_report(object, process).text());
     std::fflush(json_stream);
   }
 

@@ -20,11 +20,12 @@
 
 #include "cold_start.hpp"
 #include "command.hpp"
+#include "descriptor.hpp"
 #include "duration.hpp"
 #include "foreground.hpp"
-#include "invocation_file.hpp"
 #include "json/json.hpp"
 #include "ready.hpp"
+#include "report.hpp"
 #include "restore_options.hpp"
 #include "signals.hpp"
 
@@ -149,7 +150,6 @@ class Run final : public Invocation {
     command_.assign(behind_dashes.begin(), second);
     if (second != behind_dashes.end())
       invocation_.arguments.assign(second + 1, behind_dashes.end());
-    invocation_file_.emplace(invocation_);
     try {
       store_ = image_.empty() ? Store::open(store_path_) : Store::single(image_);
     } catch (const Error& error) {
@@ -206,7 +206,7 @@ class Run final : public Invocation {
         why_cold_ = "the image has been replaced";
         return std::nullopt;
       }
-      process.emplace(restore(image, restore_options(entry)));
+      process.emplace(restore(image, restore_options()));
     } catch (const Error& error) {
       give_up(entry, error);
       return std::nullopt;
@@ -223,14 +223,13 @@ class Run final : public Invocation {
       return kOwnFailure;
     warn("{}: set aside: {}", entry.image.string(), ending.fault);
     why_cold_ = ending.fault;
+    failed_ = Failed{entry.image, true};
     return std::nullopt;
   }
 
-  RestoreOptions restore_options(const StoreEntry& entry) const {
+  RestoreOptions restore_options() const {
     RestoreOptions options = choices_.options();
     options.invocation = invocation_;
-    if (entry.invocation_fd >= 0)
-      options.external.insert_or_assign(entry.invocation_fd, External{invocation_file_->fd()});
     return options;
   }
 
@@ -245,6 +244,7 @@ class Run final : public Invocation {
     const bool for_good = error.code() == Errc::corrupt_image || error.code() == Errc::internal;
     note([&] { store_->note_failure(entry, error.what(), for_good); });
     if (no_fallback_) throw error;
+    failed_ = Failed{entry.image, for_good};
     warn("{}: {}{}; starting cold", entry.image.string(), for_good ? "set aside: " : "",
          error.what());
   }
@@ -256,11 +256,12 @@ class Run final : public Invocation {
     const auto ready = store_ ? make_ready(ready_.empty() ? "notify" : ready_) : nullptr;
     std::vector<std::string> environment;
     if (!cpu_baseline_.empty()) environment = baseline_environment(cpu_baseline_);
-    environment.push_back(
-        fmt::format("ICECORE_INVOCATION=/proc/self/fd/{}", invocation_file_->fd()));
+    const Descriptor invocation{make_invocation_file(invocation_)};
+    environment.push_back(fmt::format("ICECORE_INVOCATION=/proc/self/fd/{}", invocation.get()));
     ColdStart start{.command = command_,
                     .environment = std::move(environment),
                     .signal_mask = mask_before_,
+                    .inherited = invocation.get(),
                     .ready = ready.get(),
                     .deadline = parse_duration(deadline_).value(),
                     .when_ready = [this](pid_t pid) { take_snapshot(pid); },
@@ -276,8 +277,7 @@ class Run final : public Invocation {
 
   /// Whoever says that it is ready does so through a socket, and closes it a moment later.
   SnapshotReport snapshot_when_settled(pid_t pid, const fs::path& image) const {
-    const SnapshotOptions options{.outside = {0, 1, 2, invocation_file_->fd()},
-                                  .cpu_baseline = cpu_baseline_};
+    const SnapshotOptions options{.outside = {0, 1, 2}, .cpu_baseline = cpu_baseline_};
     for (const int pause_ms : {2, 10, 40, 150}) {
       try {
         return snapshot(pid, image, options);
@@ -300,11 +300,10 @@ class Run final : public Invocation {
       StoreEntry entry;
       entry.started = wanted_.started;
       entry.worker_type = wanted_.worker_type;
-      entry.invocation_fd = invocation_file_->fd();
       if (const std::string changed = complete(entry.started.dependencies); !changed.empty())
         throw Error{Errc::incompatible,
                     fmt::format("{} has changed since the program was started", changed)};
-      throw_if_it_would_not_come_back(place->path(), entry);
+      throw_if_it_would_not_come_back(place->path());
       place->commit(std::move(entry));
       say_snapshotted(place->path(), report);
     } catch (const Error& error) {
@@ -315,11 +314,12 @@ class Run final : public Invocation {
     }
   }
 
-  /// Such as a descriptor that leads outside and that nobody has said what to do about.
-  void throw_if_it_would_not_come_back(const fs::path& image, const StoreEntry& made) const {
+  /// Such as a descriptor that leads outside and that nobody has said what to do about.  What only
+  /// the program that goes on keeps from others, as its port, will be free by then.
+  void throw_if_it_would_not_come_back(const fs::path& image) const {
     std::vector<std::string> reasons;
-    for (const Finding& finding : Image::open(image).check(restore_options(made)))
-      if (!finding.ok && !finding.subject.starts_with("pid "))
+    for (const Finding& finding : Image::open(image).check(restore_options()))
+      if (!finding.ok && !finding.transient)
         reasons.push_back(finding.subject + ": " + finding.reason);
     if (!reasons.empty())
       throw Error{Errc::unsupported, "the image could not be restored:", std::move(reasons)};
@@ -363,20 +363,20 @@ class Run final : public Invocation {
 
   void say_restored(const StoreEntry& entry, const RestoredProcess& process) const {
     JsonObject object;
-    object.add("start", "restored")
-        .add("image", entry.image.native())
-        .add("pid", process.pid())
-        .add("total_us", process.report().total);
-    say(object);
-    if (verbose_)
-      fmt::print(stderr, "icecore: restored from {} in {:.1f} ms\n", entry.image.string(),
-                 std::chrono::duration<double, std::milli>(process.report().total).count());
+    object.add("start", "restored").add("image", entry.image.native());
+    say(add_report(object, process));
+    if (!verbose_) return;
+    for (const std::string& warning : process.report().warnings) warn("{}", warning);
+    fmt::print(stderr, "icecore: restored from {} in {:.1f} ms\n", entry.image.string(),
+               std::chrono::duration<double, std::milli>(process.report().total).count());
   }
 
   void say_cold(pid_t pid) const {
     JsonObject object;
-    object.add("start", "cold").add("reason", why_cold_).add("pid", pid);
-    say(object);
+    object.add("start", "cold").add("reason", why_cold_).add("fallback", failed_.has_value());
+    if (failed_)
+      object.add("failed_image", failed_->image.native()).add("set_aside", failed_->set_aside);
+    say(object.add("pid", pid));
     if (verbose_) fmt::print(stderr, "icecore: started cold: {}\n", why_cold_);
   }
 
@@ -404,12 +404,18 @@ class Run final : public Invocation {
   bool verbose_ = false;
 
   icecore::Invocation invocation_;
-  std::optional<InvocationFile> invocation_file_;
   std::vector<std::string> command_;
   sigset_t mask_before_{};
   std::optional<Store> store_;
   Wanted wanted_;
   std::string why_cold_ = "no store";
+
+  /// The last image of which a restore was tried, in vain.
+  struct Failed {
+    fs::path image;
+    bool set_aside;
+  };
+  std::optional<Failed> failed_;
 };
 
 }  // namespace

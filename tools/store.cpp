@@ -15,7 +15,7 @@
 #include "command.hpp"
 #include "duration.hpp"
 #include "format.hpp"
-#include "json/json.hpp"
+#include "json/store_entry.hpp"
 
 namespace icecore::tool {
 namespace {
@@ -28,28 +28,13 @@ std::string time_text(std::chrono::sys_seconds time) {
 
 JsonObject describe(const StoreEntry& entry) {
   JsonObject object;
-  object.add("key", entry.key)
-      .add("name", entry.name)
-      .add("image", entry.image.native())
-      .add("worker_type", entry.worker_type)
-      .add("made_at_s", entry.made_at.time_since_epoch().count())
-      .add("made_by", entry.made_by)
-      .add("made_on", entry.made_on)
-      .add("image_bytes", entry.image_bytes)
+  object.add("name", entry.name).add("image", entry.image.native());
+  add_origin(object, entry)
       .add("working_set_bytes", entry.working_set_bytes)
       .add("restores", entry.restores)
       .add("used_at_s", entry.used_at.time_since_epoch().count())
       .add("last_failure", entry.last_failure)
-      .add("set_aside", entry.set_aside)
-      .add("command", entry.started.command)
-      .add("working_directory", entry.started.working_directory)
-      .add("variables", entry.started.variables)
-      .add("cpu_baseline", entry.started.cpu_baseline)
-      .add("dependencies", entry.started.dependencies, [](const Dependency& dependency) {
-        JsonObject described;
-        described.add("path", dependency.path).add("digest", dependency.digest);
-        return described;
-      });
+      .add("set_aside", entry.set_aside);
   return object;
 }
 

@@ -55,11 +55,20 @@ enum class Record {
   no,
 };
 
-/// What differs between two uses of one image, for a program that asks libicecore_guest.
+/// What differs between two uses of one image, for a program that asks libicecore_guest or reads
+/// its invocation file.
 struct Invocation {
   std::vector<std::string> variables = {};  ///< "NAME=VALUE"
   std::vector<std::string> arguments = {};
 };
+
+/// A file without a name, for a program that is about to be started: the variables, an empty
+/// string, the arguments, each with a NUL behind it.  Let the program inherit it, and name it in
+/// the variable ICECORE_INVOCATION, as /proc/self/fd/N.  It is not snapshotted: each restore puts
+/// another in its place, with RestoreOptions::invocation.
+///
+/// A descriptor of the caller's, closed on exec, and so high that no program counts on its number.
+ICECORE_EXPORT int make_invocation_file(const Invocation& invocation);
 
 struct RestoreOptions {
   Pids pids = Pids::automatic;
@@ -77,8 +86,8 @@ struct RestoreOptions {
   /// error where those led outside (terminal, pipe, socket).  -1: /dev/null.
   std::array<int, 3> standard_streams = {0, 1, 2};
 
-  /// Nobody sees it in a program without libicecore_guest: its own arguments and environment stay
-  /// as they were.  At most 60 KiB.
+  /// Nobody sees it in a program without libicecore_guest or an invocation file: its own arguments
+  /// and environment stay as they were.  At most 60 KiB.
   Invocation invocation = {};
 
   ProgressCallback progress = {};

@@ -51,7 +51,6 @@ struct StoreEntry {
   std::string made_on;      ///< name of the machine
   std::string worker_type;  ///< of that machine: Host::worker_type
   StartedAs started;
-  int invocation_fd = -1;  ///< descriptor that leads to what differs at each invocation; -1: none
 
   std::uint64_t restores = 0;
   std::chrono::sys_seconds used_at{};  ///< last restore; the epoch: never

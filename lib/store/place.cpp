@@ -7,6 +7,7 @@
 #include "image/digest.hpp"
 #include "json/json.hpp"
 #include "json/json_value.hpp"
+#include "json/store_entry.hpp"
 #include "sys/files.hpp"
 #include "sys/procfs.hpp"
 
@@ -15,7 +16,6 @@ namespace {
 
 constexpr std::int64_t kFormat = 1;
 
-std::int64_t seconds(std::chrono::sys_seconds time) { return time.time_since_epoch().count(); }
 std::chrono::sys_seconds time_of(std::int64_t seconds) {
   return std::chrono::sys_seconds{std::chrono::seconds{seconds}};
 }
@@ -31,7 +31,6 @@ StoreEntry parse(const JsonValue& object, const Place& place) {
   entry.made_by = object["made_by"].text();
   entry.made_on = object["made_on"].text();
   entry.worker_type = object["worker_type"].text();
-  entry.invocation_fd = static_cast<int>(object["invocation_fd"].number());
   entry.started.command = object["command"].texts();
   entry.started.working_directory = object["working_directory"].text();
   entry.started.variables = object["variables"].texts();
@@ -80,27 +79,7 @@ std::filesystem::path format_file(const std::filesystem::path& store) {
 
 std::string to_json(const StoreEntry& entry) {
   JsonObject object;
-  object.add("format", kFormat)
-      .add("key", entry.key)
-      .add("image_identity", entry.image_identity)
-      .add("image_bytes", entry.image_bytes)
-      .add("made_at_s", seconds(entry.made_at))
-      .add("made_by", entry.made_by)
-      .add("made_on", entry.made_on)
-      .add("worker_type", entry.worker_type)
-      .add("invocation_fd", entry.invocation_fd)
-      .add("command", entry.started.command)
-      .add("working_directory", entry.started.working_directory)
-      .add("variables", entry.started.variables)
-      .add("cpu_baseline", entry.started.cpu_baseline)
-      .add("dependencies", entry.started.dependencies, [](const Dependency& dependency) {
-        JsonObject described;
-        described.add("path", dependency.path)
-            .add("digest", dependency.digest)
-            .add("signature", dependency.signature);
-        return described;
-      });
-  return object.text();
+  return add_origin(object.add("format", kFormat), entry).text();
 }
 
 std::optional<StoreEntry> read_entry(const Place& place) {

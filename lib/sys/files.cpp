@@ -127,9 +127,9 @@ std::uint64_t file_system_type(const Fd& file) {
   return static_cast<std::uint64_t>(status.f_type);
 }
 
-Fd duplicate(int number) {
-  return Fd{checked([&] { return ::fcntl(number, F_DUPFD_CLOEXEC, 3); }, "duplicate descriptor {}",
-                    number)};
+Fd duplicate(int number, int lowest) {
+  return Fd{checked([&] { return ::fcntl(number, F_DUPFD_CLOEXEC, lowest); },
+                    "duplicate descriptor {}", number)};
 }
 
 bool is_open(int number) { return ::fcntl(number, F_GETFD) >= 0; }

@@ -67,7 +67,7 @@ void set_status_flags(const Fd& file, int flags);
 std::uint64_t file_system_type(const Fd& file);
 
 /// Another descriptor of ours for the same open file description.
-Fd duplicate(int number);
+Fd duplicate(int number, int lowest = 3);
 
 /// True when our process has descriptor `number` open.
 bool is_open(int number);

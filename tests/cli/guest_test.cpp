@@ -5,6 +5,7 @@
 #include <icecore/error.hpp>
 #include <icecore/restore.hpp>
 #include <icecore/snapshot.hpp>
+#include <signal.h>
 
 #include <set>
 #include <thread>
@@ -116,6 +117,49 @@ TEST_CASE("a callback that hangs makes no snapshot, and no hang") {
   await_answer(target, "gone", "1");
   icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
   CHECK(target.running());
+}
+
+TEST_CASE("a callback may fork, but no child may be left") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  CHECK(target.ask("fork_in_callback") == "done");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  CHECK(Restored{folder / "image", {.pids = icecore::Pids::in_namespace}}.running());
+  CHECK(target.ask("leave_child") == "done");
+  try {
+    icecore::snapshot(target.pid(), folder / "image");
+    FAIL("it was taken");
+  } catch (const icecore::Error& error) {
+    CHECK(error.code() == icecore::Errc::unsupported);
+    CHECK_THAT(error.what(), Catch::Contains("child"));
+  }
+  CHECK(target.running());
+}
+
+TEST_CASE("a callback that throws ends its program, and the snapshot") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  CHECK(target.ask("throw") == "done");
+  try {
+    icecore::snapshot(target.pid(), folder / "image");
+    FAIL("it was taken");
+  } catch (const icecore::Error& error) {
+    CHECK(error.code() == icecore::Errc::target_gone);
+  }
+  CHECK(exit_status(target.process().wait()) == 128 + SIGABRT);
+  CHECK(!std::filesystem::exists(folder / "image"));
+}
+
+TEST_CASE("a callback that hangs after a restore does not keep the program from running") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  CHECK(target.ask("hang_after") == "done");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  Restored restored{folder / "image", {.pids = icecore::Pids::in_namespace}};
+  CHECK(restored.running());
+  CHECK(restored.ask("restored?") == "0");
+  CHECK(restored.ask("accept") == "done");
+  await_answer(restored, "restored?", "1");
 }
 
 TEST_CASE("a child of such a program starts again from nothing") {

@@ -6,17 +6,24 @@
 
 #include <catch2/catch.hpp>
 #include <icecore/image.hpp>
+#include <icecore/snapshot.hpp>
 #include <icecore/store.hpp>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <thread>
 
 #include "support/conversation.hpp"
+#include "support/local_port.hpp"
+#include "support/orphans.hpp"
+#include "support/pagers.hpp"
 #include "support/private_mounts.hpp"
+#include "support/restored.hpp"
 #include "support/skip.hpp"
+#include "support/stepper.hpp"
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -33,8 +40,10 @@ std::string contents(const fs::path& file) {
 /// A program that `icecore run` stands for.
 class Running {
  public:
-  Running(const fs::path& errors, Arguments arguments)
-      : errors_(errors), conversation_(make_conversation()), tool_(start(std::move(arguments))) {
+  Running(const fs::path& errors, Arguments arguments, Arguments prefix = {})
+      : errors_(errors),
+        conversation_(make_conversation()),
+        tool_(start(std::move(prefix), arguments)) {
     conversation_.begin();
   }
 
@@ -51,14 +60,21 @@ class Running {
   bool cold() const { return says("\"start\":\"cold\""); }
   bool restored() const { return says("\"start\":\"restored\""); }
 
+  /// That it stands for, once it has said so.
+  pid_t program() const {
+    const std::string text = errors(), field = "\"pid\":";
+    return std::stoi(text.substr(text.rfind(field) + field.size()));
+  }
+
  private:
-  Process start(Arguments arguments) {
-    arguments.insert(arguments.begin(), {ICECORE_TOOL, "run", "--json"});
+  Process start(Arguments command, const Arguments& arguments) {
+    command.insert(command.end(), {ICECORE_TOOL, "run", "--json"});
+    command.insert(command.end(), arguments.begin(), arguments.end());
     const Descriptor file{
         must(::open(errors_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), "stderr")};
     Streams streams = conversation_.streams();
     streams.error = file.get();
-    return Process::start(arguments, streams);
+    return Process::start(command, streams);
   }
 
   fs::path errors_;
@@ -69,6 +85,7 @@ class Running {
 struct Fixture {
   TemporaryFolder folder;
   int runs = 0;
+  Arguments prefix = {};  ///< before `icecore run`
 
   fs::path store() const { return folder / "store"; }
 
@@ -76,7 +93,7 @@ struct Fixture {
     options.insert(options.begin(), {"--store", store(), "--key", "key"});
     options.emplace_back("--");
     options.insert(options.end(), program.begin(), program.end());
-    return Running{folder / ("errors" + std::to_string(runs++)), std::move(options)};
+    return Running{folder / ("errors" + std::to_string(runs++)), std::move(options), prefix};
   }
   /// The target function, which says by itself when it is ready.
   Running run_function(Arguments arguments = {"notify"}, Arguments options = {}) {
@@ -120,12 +137,15 @@ struct Fixture {
   }
 };
 
+/// The image may have been taken before the program said that it is there.
+std::string ask_secret(Running& restored) {
+  const std::string answer = restored.ask("secret?");
+  return answer == "ready" ? restored.conversation().hear() : answer;
+}
+
 /// Whether a run starts from the image that holds `secret`.
 void expect_restored(Running running, const std::string& secret) {
-  // The image may have been taken before the program said that it is there.
-  std::string answer = running.ask("secret?");
-  if (answer == "ready") answer = running.conversation().hear();
-  CHECK(answer == secret);
+  CHECK(ask_secret(running) == secret);
   CHECK(running.end() == 0);
   CHECK(running.restored());
 }
@@ -136,6 +156,30 @@ void expect_cold(Running running) {
   CHECK(running.end() == 0);
   INFO(running.errors());
   CHECK(running.cold());
+}
+
+TEST_CASE("run --json says how it started, and why") {
+  Fixture fixture;
+  Running cold = fixture.run_function();
+  CHECK(cold.conversation().hear() == "ready");
+  const fs::path image = fixture.await_images(1, cold)[0].image;
+  fixture.await(cold, "\"snapshot\":\"" + image.native());
+  CHECK(cold.end() == 0);
+  CHECK(cold.says("\"start\":\"cold\",\"reason\":\"no image fits\",\"fallback\":false,\"pid\":"));
+
+  Running restored = fixture.run_function();
+  restored.ask("ping");
+  CHECK(restored.end() == 0);
+  CHECK(restored.says("\"start\":\"restored\",\"image\":\"" + image.native()));
+  CHECK(restored.says("\"build_us\":"));
+
+  fs::resize_file(image, fs::file_size(image) / 2);
+  Running fallen_back = fixture.run_function();
+  CHECK(fallen_back.conversation().hear() == "ready");
+  CHECK(fallen_back.end() == 0);
+  INFO(fallen_back.errors());
+  CHECK(fallen_back.says("\"fallback\":true,\"failed_image\":\"" + image.native() +
+                         "\",\"set_aside\":true"));
 }
 
 TEST_CASE("run: the second time it is restored") {
@@ -172,19 +216,30 @@ TEST_CASE("run: ready by each way") {
   expect_restored(fixture.run_function(arguments, options), secret);
 }
 
+bool listens(int port) {
+  const Descriptor socket = make_tcp_socket();
+  const ::sockaddr_in address = local_address(port);
+  return ::connect(socket.get(), reinterpret_cast<const ::sockaddr*>(&address), sizeof address) ==
+         0;
+}
+
 TEST_CASE("run: ready when it listens on a port") {
   Fixture fixture;
-  if (!in_path("python3")) return skip("needs python3");
-  // Closed again at once: what is tested is that it is seen.
-  Running cold = fixture.run({"python3", "-c",
-                              "import socket, sys\n"
-                              "s = socket.create_server(('127.0.0.1', 0))\n"
-                              "print(s.getsockname()[1], flush=True)\n"
-                              "sys.stdin.readline()\n"},
-                             {"--ready", "port:1", "--deadline", "0"});
-  CHECK(std::stoi(cold.conversation().hear()) > 0);
-  fixture.await(cold, "was not ready");  // nobody listens on port 1
-  CHECK(cold.end() == 0);
+  const int port = free_port();
+  const Arguments arguments = {"listen", std::to_string(port)};
+  const Arguments options = {"--ready", "port:" + std::to_string(port)};
+  const std::string secret = fixture.make_image(arguments, options);
+  Running restored = fixture.run_function(arguments, options);
+  CHECK(ask_secret(restored) == secret);
+  CHECK(listens(port));  // again
+  CHECK(restored.end() == 0);
+  CHECK(restored.restored());
+
+  Running never = fixture.run_function({"listen", "0"}, {"--ready", "port:1", "--deadline", "0"});
+  fixture.await(never, "was not ready");  // nobody listens on port 1
+  CHECK(never.conversation().hear() == "ready");
+  CHECK(never.ask("ping") == "pong");
+  CHECK(never.end() == 0);
 }
 
 TEST_CASE("run: another script, argument or variable is another program") {
@@ -302,6 +357,35 @@ TEST_CASE("run: a damaged image is set aside, and the program starts cold") {
   CHECK(!aside->last_failure.empty());
 }
 
+TEST_CASE("run: a process that loses its memory in its first moments is started cold") {
+  Fixture fixture;
+  const Arguments arguments = {"memory", "16", "notify"};
+  const std::string secret = fixture.make_image(arguments);
+  const bool fallback = GENERATE(true, false);
+  Running running =
+      fixture.run_function(arguments, fallback ? Arguments{} : Arguments{"--no-fallback"});
+  CHECK(ask_secret(running) == secret);
+  fixture.await(running, "\"thaw_us\":");
+  const std::vector<pid_t> pagers = pagers_of(running.program());
+  REQUIRE(pagers.size() == 2);
+  for (const pid_t pager : pagers) ::kill(pager, SIGSTOP);  // so that neither replaces the other
+  for (const pid_t pager : pagers) ::kill(pager, SIGKILL);
+  if (fallback) {
+    CHECK(running.conversation().hear() == "ready");
+    CHECK(running.ask("check?") == "ok");
+    CHECK(running.ask("secret?") != secret);
+    CHECK(running.end() == 0);
+    CHECK(running.says("\"fallback\":true"));
+  } else {
+    CHECK(exit_status(running.tool().wait()) == 125);
+  }
+  const auto images = fixture.images();
+  const auto aside = std::ranges::find(images, true, &icecore::StoreEntry::set_aside);
+  REQUIRE(aside != images.end());
+  CHECK(aside->last_failure.find("pager") != std::string::npos);
+  expect_cold(fixture.run_function({"memory", "16"}));
+}
+
 TEST_CASE("run --no-fallback: a damaged image ends it") {
   Fixture fixture;
   fixture.make_image();
@@ -358,6 +442,20 @@ TEST_CASE("run: a store that is full or read-only does not keep the program from
   }
 }
 
+TEST_CASE("run: a store without permission does not keep the program from running") {
+  if (::geteuid() != 0 || !in_path("setpriv")) return skip("needs root and setpriv");
+  Fixture fixture;
+  fixture.make_image();
+  fixture.prefix = {"setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"};
+  must(::chown(fixture.store().c_str(), 65534, 65534), "chown");
+  Running running = fixture.run_function({});
+  CHECK(running.conversation().hear() == "ready");
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+  CHECK(running.says("Permission denied"));
+  CHECK(running.cold());
+}
+
 TEST_CASE("run: a store that is deleted while it is used does not matter") {
   Fixture fixture;
   Running running = fixture.run_function({});
@@ -377,6 +475,78 @@ TEST_CASE("run: of several at once one makes the image, and none waits") {
   for (Running& running : all) CHECK(running.conversation().hear() == "done");
   fixture.await_images(1, all[0]);
   for (Running& running : all) CHECK(running.end() == 0);
+}
+
+TEST_CASE("run: a hundred restores of one image side by side") {
+  Fixture fixture;
+  const std::string secret = fixture.make_image();
+  constexpr std::size_t kRestores = 100;
+  std::vector<Running> all;
+  for (std::size_t i = 0; i < kRestores; ++i) all.push_back(fixture.run_function());
+  for (Running& running : all) CHECK(ask_secret(running) == secret);
+  for (Running& running : all) CHECK(running.ask("ping") == "pong");
+  for (Running& running : all) CHECK(running.end() == 0);
+  for (Running& running : all) CHECK(running.restored());
+  CHECK(fixture.images()[0].restores == kRestores);
+}
+
+TEST_CASE("run: killed at any step of a restore it leaves nothing half built") {
+  Fixture fixture;
+  const std::string secret = fixture.make_image();
+  const Arguments command = {ICECORE_TOOL, "run", "--store", fixture.store(),
+                             "--key",      "key", "--",      target_path("function"),
+                             "notify"};
+  const auto start = [&](Conversation& conversation) {
+    conversation.tell("exit 0");
+    return std::make_unique<Stepper>(command, conversation.streams());
+  };
+  std::size_t steps = 0;
+  {
+    Conversation conversation = make_conversation();
+    const auto stepper = start(conversation);
+    REQUIRE(stepper->finish() == 0);
+    steps = stepper->steps();
+  }
+  constexpr std::size_t kKills = 40;
+  OrphanAdopter adopter;
+  for (std::size_t step = 1; step < steps; step += std::max<std::size_t>(1, steps / kKills)) {
+    Conversation conversation = make_conversation();
+    const auto stepper = start(conversation);
+    stepper->step(step);
+    stepper->kill();
+    INFO("step " << step << " of " << steps << ": " << stepper->last_calls());
+    REQUIRE(adopter.find_half_built(conversation) == "");
+  }
+  expect_restored(fixture.run_function(), secret);
+}
+
+TEST_CASE("an image of run is restored by anything else as well") {
+  Fixture fixture;
+  Running cold = fixture.run_function({"notify"}, {"--env", "USER=1"});
+  CHECK(cold.conversation().hear() == "ready");
+  CHECK(cold.ask("invocation?") == "USER=1||");
+  const fs::path image = fixture.await_images(1, cold)[0].image;
+  CHECK(cold.end() == 0);
+
+  {
+    RestoredByTool bare{image};
+    std::string answer = bare.ask("invocation?");
+    if (answer == "ready") answer = bare.conversation().hear();
+    CHECK(answer == "|");  // nothing, and nothing of the first invocation
+    bare.conversation().hang_up();
+    CHECK(exit_status(bare.tool().wait()) == 0);
+  }
+  icecore::RestoreOptions options;
+  options.invocation = {.variables = {"USER=2"}, .arguments = {"a", "b"}};
+  Restored by_library{image, options};
+  if (by_library.ask("ping") == "ready") CHECK(by_library.conversation().hear() == "pong");
+  CHECK(by_library.ask("invocation?") == "USER=2||a|b|");
+
+  icecore::snapshot(by_library.pid(), fixture.folder / "again", {.fsync = false});
+  options.pids = icecore::Pids::in_namespace;
+  options.invocation = {.variables = {"USER=3"}};
+  Restored again{fixture.folder / "again", options};
+  CHECK(again.ask("invocation?") == "USER=3||");
 }
 
 TEST_CASE("run: killed at any moment it leaves a store that can be used") {

@@ -34,13 +34,13 @@ MAY_INCLUDE = {
     # What is outside the library sees its public headers and its own folder.
     "include/": [],
     "tools/": ["json/"],
-    "bench/": [],
+    "bench/": ["support/"],  # of tests/
     "tests/targets/": [],
 }
 OWN_FOLDER_WITHOUT_PATH = ("lib/", "tools/", "bench/", "tests/targets/")
 
 # What rooms of state/ share although it has code of its own.
-SHARED_IN_STATE = {"lib/state/file_table", "lib/state/signals", "lib/state/timeouts"}
+SHARED_IN_STATE = {"lib/state/file_table", "lib/state/invocation", "lib/state/signals", "lib/state/timeouts"}
 
 # What calls all rooms, in each direction; contents is a part of rebuild.
 STATE_ENTRANCES = {"lib/state/process", "lib/state/rebuild", "lib/state/contents"}

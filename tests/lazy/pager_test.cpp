@@ -16,6 +16,7 @@
 #include <random>
 #include <set>
 
+#include "support/pagers.hpp"
 #include "support/proc_view.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
@@ -51,34 +52,6 @@ struct Fixture {
   fs::path image() const { return folder / "image"; }
   fs::path working_set() const { return folder / "image.ws"; }
 };
-
-/// Whether a process holds a pidfd of another.  It may end meanwhile.
-bool holds_pidfd_of(const fs::path& process, pid_t other) {
-  const std::string wanted = "Pid:\t" + std::to_string(other);
-  try {
-    for (const auto& info : fs::directory_iterator{process / "fdinfo"}) {
-      std::ifstream lines{info.path()};
-      for (std::string line; std::getline(lines, line);)
-        if (line == wanted) return true;
-    }
-  } catch (const fs::filesystem_error&) {
-  }
-  return false;
-}
-
-/// The two processes that serve a restored one.
-std::vector<pid_t> pagers_of(pid_t served) {
-  std::vector<pid_t> pagers;
-  for (const auto& entry : fs::directory_iterator{"/proc"}) {
-    const pid_t pid = std::atoi(entry.path().filename().c_str());
-    std::ifstream name{entry.path() / "comm"};
-    std::string comm;
-    if (pid != 0 && std::getline(name, comm) && comm == "icecore-pager" &&
-        holds_pidfd_of(entry.path(), served))
-      pagers.push_back(pid);
-  }
-  return pagers;
-}
 
 /// Waits until every one of these processes has ended.
 void await_end_of(const std::vector<pid_t>& pids) {

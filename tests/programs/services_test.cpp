@@ -2,18 +2,15 @@
 //
 // Real servers that listen at a port, three rounds each.  Each is asked, before and after, for what
 // only its memory knows.
-#include <arpa/inet.h>
 #include <catch2/catch.hpp>
 #include <icecore/error.hpp>
 #include <icecore/snapshot.hpp>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
 
 #include <fstream>
 #include <optional>
 #include <thread>
 
+#include "support/local_port.hpp"
 #include "support/restored.hpp"
 #include "support/skip.hpp"
 #include "support/target.hpp"
@@ -31,10 +28,6 @@ struct Service {
   std::string good;
   std::string config = {};  ///< contents of FOLDER/config
 };
-
-std::string get(const std::string& path) {
-  return "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-}
 
 std::string script(const std::string& name) {
   return std::string{ICECORE_SOURCE_DIR} + "/tests/programs/" + name;
@@ -59,8 +52,8 @@ const Service kServices[] = {
      .good = "in here"},
     {.name = "nginx",
      .command = {"/usr/sbin/nginx", "-p", "FOLDER", "-c", "FOLDER/config"},
-     .ask = get("/"),
-     .check = get("/"),
+     .ask = http_get("/"),
+     .check = http_get("/"),
      .good = "as configured",
      .config = "master_process off; daemon off; error_log stderr; pid nginx.pid;\n"
                "events { worker_connections 64; }\n"
@@ -69,55 +62,15 @@ const Service kServices[] = {
                "uwsgi_temp_path uwsgi; scgi_temp_path scgi; }\n"},
     {.name = "node",
      .command = {"/usr/bin/node", script("http_server.js"), "PORT"},
-     .ask = get("/secret"),
-     .check = get("/"),
+     .ask = http_get("/secret"),
+     .check = http_get("/"),
      .good = "ok"},
     {.name = "java",
      .command = {"/usr/bin/java", "-XX:+UseG1GC", "-Xmx256m", script("Answers.java"), "PORT"},
-     .ask = get("/secret"),
-     .check = get("/"),
+     .ask = http_get("/secret"),
+     .check = http_get("/"),
      .good = "ok"},
 };
-
-sockaddr_in address_of(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  return address;
-}
-
-Descriptor make_socket() {
-  return Descriptor{must(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")};
-}
-
-int free_port() {
-  const Descriptor socket = make_socket();
-  sockaddr_in address = address_of(0);
-  socklen_t size = sizeof address;
-  auto* const at = reinterpret_cast<sockaddr*>(&address);
-  must(::bind(socket.get(), at, size), "bind");
-  must(::getsockname(socket.get(), at, &size), "getsockname");
-  return ntohs(address.sin_port);
-}
-
-/// Everything it says until it hangs up; nothing when nobody listens.
-std::optional<std::string> talk(int port, const std::string& request) {
-  const Descriptor socket = make_socket();
-  const sockaddr_in address = address_of(port);
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return std::nullopt;
-  must(::send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL), "send");
-  std::string answer;
-  const Deadline deadline{kPatience};
-  for (char bytes[4096];;) {
-    ::pollfd wait{socket.get(), POLLIN, 0};
-    if (::poll(&wait, 1, deadline.left_ms()) != 1) throw std::runtime_error{"no answer: " + answer};
-    const ssize_t size = ::recv(socket.get(), bytes, sizeof bytes, 0);
-    if (size <= 0) return answer;
-    answer.append(bytes, static_cast<std::size_t>(size));
-  }
-}
 
 /// Without the headers of HTTP, which have the time in them.
 std::string body(const std::string& answer) {

@@ -2,11 +2,14 @@
 //
 // State: a program as a serverless runtime starts it.  Its arguments are done in order before it
 // answers: "notify" (says that it is ready, as of sd_notify), "file PATH" (makes a file), "write
-// PATH TEXT", "packets" (keeps a socket that cannot be snapshotted), "exit N", "crash".
+// PATH TEXT", "listen PORT" (on 127.0.0.1), "memory N" (keeps N MiB of random numbers), "packets"
+// (keeps a socket that cannot be snapshotted), "exit N", "crash".
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstddef>
 
 #include "target.hpp"
@@ -36,8 +39,38 @@ static void write_file(const std::string& path, const std::string& text) {
   ::close(file);
 }
 
+static void listen_on(int port) {
+  ::sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  const int socket = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
+  const int yes = 1;
+  must(::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes), "SO_REUSEADDR");
+  must(::bind(socket, reinterpret_cast<const ::sockaddr*>(&address), sizeof address), "bind");
+  must(::listen(socket, 8), "listen");
+}
+
+/// What differs at this invocation, with "|" for each NUL.
+static std::string invocation() {
+  const char* const path = ::getenv("ICECORE_INVOCATION");
+  if (path == nullptr) return "none";
+  std::string text = read_file(path);
+  std::ranges::replace(text, '\0', '|');
+  return text;
+}
+
+static std::vector<std::uint64_t> memory;
+static bool memory_is_whole(std::uint64_t seed) {
+  for (std::size_t i = 0; i < memory.size(); ++i)
+    if (memory[i] != pattern(seed, i)) return false;
+  return true;
+}
+
 int main(int, char** arguments) {
-  const std::string secret = std::to_string(random_number());  // before anybody can take a snapshot
+  const std::uint64_t seed = random_number();  // before anybody can take a snapshot
+  const std::string secret = std::to_string(seed);
+  int asked = 0;
   for (++arguments; *arguments != nullptr; ++arguments) {
     const std::string what = *arguments;
     if (what == "notify") notify("STATUS=loaded\nREADY=1\n");
@@ -46,19 +79,29 @@ int main(int, char** arguments) {
       write_file(arguments[1], arguments[2]);
       arguments += 2;
     }
+    if (what == "listen") listen_on(std::atoi(*++arguments));
+    if (what == "memory") {
+      memory.resize(std::strtoul(*++arguments, nullptr, 10) * (1 << 20) / sizeof memory[0]);
+      for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = pattern(seed, i);
+    }
     if (what == "packets") must(::socket(AF_PACKET, SOCK_RAW, 0), "packet socket");
     if (what == "exit") std::_Exit(std::atoi(*++arguments));
     if (what == "crash") ::raise(SIGSEGV);
   }
-  return serve([] {}, {{"notify",
-                        [](auto&) {
-                          notify("READY=1");
-                          return "done";
-                        }},
-                       {"secret?", [&](auto&) { return secret; }},
-                       {"pid?", [](auto&) { return std::to_string(::getpid()); }},
-                       {"variable?", [](const std::string& name) {
-                          const char* const value = ::getenv(name.c_str());
-                          return std::string{value != nullptr ? value : "not set"};
-                        }}});
+  return serve([&] { require(memory_is_whole(seed), "memory has changed"); },
+               {{"notify",
+                 [](auto&) {
+                   notify("READY=1");
+                   return "done";
+                 }},
+                {"secret?", [&](auto&) { return secret; }},
+                {"/secret", [&](auto&) { return secret; }},  // a path, as of HTTP
+                {"/count", [&](auto&) { return std::to_string(++asked); }},
+                {"/crash", [](auto&) -> std::string { std::abort(); }},
+                {"invocation?", [](auto&) { return invocation(); }},
+                {"pid?", [](auto&) { return std::to_string(::getpid()); }},
+                {"variable?", [](const std::string& name) {
+                   const char* const value = ::getenv(name.c_str());
+                   return std::string{value != nullptr ? value : "not set"};
+                 }}});
 }

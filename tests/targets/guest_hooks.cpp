@@ -3,6 +3,8 @@
 // State: a program that uses libicecore_guest.  It counts the calls of its callbacks; "snapshot"
 // asks for one.
 #include <icecore/guest.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -12,7 +14,7 @@
 using namespace target;
 
 static std::atomic<int> before_calls, restore_calls, gone_on_calls;
-static std::atomic<bool> refuse, hang;
+static std::atomic<bool> refuse, hang, hang_after, forks, leaves_child, throws;
 static std::string order;  // of the callbacks before the last snapshot
 
 static std::string identity() {
@@ -36,11 +38,21 @@ static std::string in_child() {
   return status == 0 ? "ok" : "wrong";
 }
 
+/// Ends with the thread that made it, at the latest.
+static void leave_child() {
+  if (must(::fork(), "fork") != 0) return;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  for (;;) ::pause();
+}
+
 int main() {
   icecore_guest_before_snapshot(
       [](void*) {
         ++before_calls;
         order += "first";
+        if (forks && in_child() != "ok") return 1;
+        if (leaves_child) leave_child();
+        if (throws) throw std::runtime_error{"in a callback"};
         while (hang) std::this_thread::yield();
         return refuse ? 1 : 0;
       },
@@ -51,7 +63,12 @@ int main() {
         return 0;
       },
       nullptr);
-  icecore_guest_after_restore([](void*) { ++restore_calls; }, nullptr);
+  icecore_guest_after_restore(
+      [](void*) {
+        while (hang_after) std::this_thread::yield();
+        ++restore_calls;
+      },
+      nullptr);
   icecore_guest_after_snapshot([](void*) { ++gone_on_calls; }, nullptr);
   const auto number = [](const std::atomic<int>& count) { return std::to_string(count.load()); };
   return serve([] {},
@@ -62,8 +79,12 @@ int main() {
                 {"generation?", [](auto&) { return std::to_string(icecore_guest_generation()); }},
                 {"id?", [](auto&) { return identity(); }},
                 {"refuse", [](auto&) { return refuse = true, "done"; }},
-                {"accept", [](auto&) { return refuse = hang = false, "done"; }},
+                {"accept", [](auto&) { return refuse = hang = hang_after = false, "done"; }},
                 {"hang", [](auto&) { return hang = true, "done"; }},
+                {"hang_after", [](auto&) { return hang_after = true, "done"; }},
+                {"fork_in_callback", [](auto&) { return forks = true, "done"; }},
+                {"leave_child", [](auto&) { return leaves_child = true, "done"; }},
+                {"throw", [](auto&) { return throws = true, "done"; }},
                 {"fork", [](auto&) { return in_child(); }},
                 {"snapshot", [](auto&) { return std::to_string(icecore_guest_snapshot(20'000)); }},
                 {"variable?",

@@ -15,6 +15,7 @@
 #include "state/descriptors/ownership.hpp"
 #include "state/descriptors/room.hpp"
 #include "state/descriptors/sockets.hpp"
+#include "state/invocation.hpp"
 #include "sys/check.hpp"
 #include "sys/epoll.hpp"
 #include "sys/procfs.hpp"
@@ -100,7 +101,8 @@ void note_pipe_ends(const std::vector<FoundDescriptor>& all, DescriptorCapture& 
 }
 
 state::OpenUnion capture_one(DescriptorCapture& shared, const OpenDescription& open) {
-  if (std::ranges::find(shared.capture.outside, open.number) != shared.capture.outside.end())
+  if (std::ranges::find(shared.capture.outside, open.number) != shared.capture.outside.end() ||
+      is_invocation_file(open.link))
     return external_room.capture(shared, open);
   for (const DescriptorRoom* room : kRooms)
     if (room->matches(shared, open)) return room->capture(shared, open);
@@ -147,6 +149,11 @@ void refuse_unwatchable(const state::DescriptorsT& image,
 /// the same description as another: a terminal is usually one for all three.
 bool is_standard_stream(const state::DescriptionT& description, int number) {
   return number <= 2 && description.open.type == state::Open::External;
+}
+
+/// Whether each restore has something of its own to put in its place.
+bool has_successor(const state::ExternalT& external, int number) {
+  return (external.standard && number <= 2) || is_invocation_file(external.what);
 }
 
 }  // namespace
@@ -255,7 +262,7 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
     if (const auto* fifo = description.open.AsFifo()) check_type(fifo->path, S_IFIFO, number);
     if (const auto* external = description.open.AsExternal(); external != nullptr &&
                                                               !options.external.contains(number) &&
-                                                              !(external->standard && number <= 2))
+                                                              !has_successor(*external, number))
       refusals.add(
           "fd {}: led outside the process ({}): say what takes its place with "
           "--external {}=PATH, {}=fd:M or {}=close",

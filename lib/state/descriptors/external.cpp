@@ -2,13 +2,14 @@
 //
 // What leads outside the process: a terminal, a pipe or fifo whose other end others have, and as
 // standard stream a socket or device too.  Standard streams are attached to those of the caller of
-// restore, others to what the caller names.
+// restore, others to what the caller names.  The invocation file is that of the new invocation.
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 
 #include <type_traits>
 
 #include "state/descriptors/room.hpp"
+#include "state/invocation.hpp"
 
 namespace icecore {
 namespace {
@@ -44,6 +45,8 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   if (named == all.options.external.end()) {
     if (description.open.AsExternal()->standard && is_standard(number))
       return stream_of_caller(all.options.standard_streams, number);
+    if (is_invocation_file(description.open.AsExternal()->what))
+      return new_invocation_file(all.options.invocation);
     throw Error{Errc::incompatible, fmt::format("fd {}: led outside the process ({})", number,
                                                 description.open.AsExternal()->what)};
   }
