@@ -2,7 +2,7 @@
 //
 // A small serverless runtime: answers HTTP requests from processes that were prepared ahead.
 //
-//     runtime IMAGE PORT [PREPARED]
+//     runtime IMAGE PORT [PREPARED]      (port 0: any)
 //
 // The image is of a program that reads a line (the path of the request) and answers with one, such
 // as
@@ -18,12 +18,15 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -35,51 +38,22 @@ int must(int result, const char* what) {
   return result;
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(number_, other.number_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int get() const { return number_; }
-
- private:
-  int number_;
+struct Close {
+  void operator()(std::FILE* file) const { std::fclose(file); }
 };
+using Stream = std::unique_ptr<std::FILE, Close>;
 
-std::pair<Descriptor, Descriptor> make_pipe() {
-  int ends[2];
-  must(::pipe2(ends, O_CLOEXEC), "pipe");
-  return {Descriptor{ends[0]}, Descriptor{ends[1]}};
-}
+Stream stream(int descriptor, const char* mode) { return Stream{::fdopen(descriptor, mode)}; }
 
-/// What comes until `end`, or until nothing more does; a request is small.
-std::string read_until(int fd, const std::string& end) {
-  constexpr std::size_t kMost = 65536;
-  constexpr int kPatienceMs = 10'000;
-  std::string text;
-  char bytes[4096];
-  while (text.find(end) == std::string::npos && text.size() < kMost) {
-    ::pollfd wait{fd, POLLIN, 0};
-    if (::poll(&wait, 1, kPatienceMs) <= 0) break;
-    const ssize_t count = ::read(fd, bytes, sizeof bytes);
-    if (count <= 0) break;
-    text.append(bytes, static_cast<std::size_t>(count));
-  }
-  return text;
-}
-
-void write_all(int fd, const std::string& text) {
-  for (std::size_t done = 0; done < text.size();) {
-    const ssize_t count = ::write(fd, text.data() + done, text.size() - done);
-    if (count <= 0) return;
-    done += static_cast<std::size_t>(count);
-  }
+/// Without the end of the line; empty when there is none in time.
+std::string read_line(std::FILE* file) {
+  char* text = nullptr;
+  std::size_t room = 0;
+  const ssize_t size = ::getline(&text, &room, file);
+  std::string line{text, size > 0 ? static_cast<std::size_t>(size) : 0};
+  std::free(text);
+  while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
+  return line;
 }
 
 /// A process that waits for its request.
@@ -90,72 +64,93 @@ class Worker {
   /// Once.
   std::string answer(const std::string& question) {
     icecore::RestoredProcess process = std::move(prepared_).start();
-    write_all(to_.get(), question + "\n");
-    const std::string line = read_until(from_.get(), "\n");
+    std::fprintf(to_.get(), "%s\n", question.c_str());
+    std::fflush(to_.get());
+    constexpr int kPatienceMs = 10'000;
+    ::pollfd wait{::fileno(from_.get()), POLLIN, 0};
+    std::string line = ::poll(&wait, 1, kPatienceMs) == 1 ? read_line(from_.get()) : "";
     process.signal(SIGKILL);  // one request, one process
     process.wait();
     return line;
   }
 
  private:
-  using Pipe = std::pair<Descriptor, Descriptor>;
+  struct Pipe {
+    Stream read_end, write_end;
+  };
+  static Pipe make_pipe() {
+    std::array<int, 2> ends{};
+    must(::pipe2(ends.data(), O_CLOEXEC), "pipe");
+    return {stream(ends[0], "r"), stream(ends[1], "w")};
+  }
 
   Worker(const icecore::Image& image, Pipe in, Pipe out)
-      : prepared_(
-            icecore::prepare(image, {.pids = icecore::Pids::in_namespace,
-                                     .standard_streams = {in.first.get(), out.second.get(), 2}})),
-        to_(std::move(in.second)),
-        from_(std::move(out.first)) {}
+      : prepared_(icecore::prepare(
+            image,
+            {.pids = icecore::Pids::in_namespace,
+             .standard_streams = {::fileno(in.read_end.get()), ::fileno(out.write_end.get()), 2}})),
+        to_(std::move(in.write_end)),
+        from_(std::move(out.read_end)) {}
 
   icecore::PreparedProcess prepared_;
-  Descriptor to_;
-  Descriptor from_;
+  Stream to_;
+  Stream from_;
 };
 
-Descriptor listen_on(std::uint16_t port) {
-  Descriptor socket{must(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")};
+/// Prints where.
+int listen_on(std::uint16_t port) {
+  const int socket = must(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
   const int yes = 1;
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   ::sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(port);
-  must(::bind(socket.get(), reinterpret_cast<::sockaddr*>(&address), sizeof address), "bind");
-  must(::listen(socket.get(), SOMAXCONN), "listen");
+  ::socklen_t size = sizeof address;
+  must(::bind(socket, reinterpret_cast<::sockaddr*>(&address), size), "bind");
+  must(::listen(socket, SOMAXCONN), "listen");
+  must(::getsockname(socket, reinterpret_cast<::sockaddr*>(&address), &size), "getsockname");
+  std::printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+  std::fflush(stdout);
   return socket;
 }
 
-/// "GET /path HTTP/1.1" gives "/path"; empty for anything else.
-std::string path_of(const std::string& request) {
-  const std::size_t begin = request.find(' ');
-  const std::size_t end = begin == std::string::npos ? begin : request.find(' ', begin + 1);
-  return end == std::string::npos ? "" : request.substr(begin + 1, end - begin - 1);
+/// "GET /path HTTP/1.1" and headers give "/path"; empty for anything else.
+std::string read_path(std::FILE* connection) {
+  const std::string first = read_line(connection);
+  while (!read_line(connection).empty()) {
+  }
+  const std::size_t begin = first.find(' ');
+  const std::size_t end = begin == std::string::npos ? begin : first.find(' ', begin + 1);
+  return end == std::string::npos ? "" : first.substr(begin + 1, end - begin - 1);
 }
 
 void respond(int connection, const char* status, const std::string& body) {
-  write_all(connection, "HTTP/1.1 " + std::string{status} +
-                            "\r\nContent-Type: text/plain\r\nContent-Length: " +
-                            std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n" + body);
+  ::dprintf(connection,
+            "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n"
+            "Connection: close\r\n\r\n%s",
+            status, body.size(), body.c_str());
+}
+
+void handle(int connection, Worker& worker) {
+  const ::timeval patience{10, 0};
+  ::setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  const Stream request = stream(connection, "r");
+  const std::string path = read_path(request.get());
+  if (path.empty()) return respond(connection, "400 Bad Request", "");
+  const std::string answer = worker.answer(path);
+  respond(connection, answer.empty() ? "502 Bad Gateway" : "200 OK", answer);
 }
 
 void serve(const icecore::Image& image, std::uint16_t port, std::size_t count) {
   std::deque<Worker> workers;
   while (workers.size() < count) workers.emplace_back(image);
-  const Descriptor listener = listen_on(port);
-  std::printf("listening on 127.0.0.1:%u with %zu prepared processes\n", port, count);
-  std::fflush(stdout);
+  const int listener = listen_on(port);
   for (;;) {
-    const Descriptor connection{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)};
-    if (connection.get() < 0) continue;
-    const std::string path = path_of(read_until(connection.get(), "\r\n\r\n"));
-    if (path.empty()) {
-      respond(connection.get(), "400 Bad Request", "");
-      continue;
-    }
-    const std::string answer = workers.front().answer(path);
+    const int connection = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    if (connection < 0) continue;
+    handle(connection, workers.front());
     workers.pop_front();
-    respond(connection.get(), answer.empty() ? "502 Bad Gateway" : "200 OK", answer);
-    ::shutdown(connection.get(), SHUT_WR);
     workers.emplace_back(image);
   }
 }
