@@ -14,6 +14,7 @@
 
 #include "criu.hpp"
 #include "limits.hpp"
+#include "options.hpp"
 #include "process.hpp"
 #include "statistics.hpp"
 #include "workplace.hpp"
@@ -39,31 +40,14 @@ constexpr const char* kUsage =
     "compare [--runs N] [--quick] [--json] [--workload NAME]... [--icecore PATH] [--criu PATH] "
     "[--folder PATH]\n";
 
-/// Throws std::out_of_range or std::invalid_argument for what it does not understand.
-Options parse(const std::vector<std::string>& words) {
+Options parse(const Words& words) {
   Options options;
-  for (auto word = words.begin(); word != words.end(); ++word) {
-    const auto value = [&] {
-      if (++word == words.end()) throw std::out_of_range{"a value is missing"};
-      return *word;
-    };
-    if (*word == "--quick")
-      options.quick = true;
-    else if (*word == "--json")
-      options.json = true;
-    else if (*word == "--runs")
-      options.runs = std::stoul(value());
-    else if (*word == "--workload")
-      options.workloads.insert(value());
-    else if (*word == "--icecore")
-      options.icecore = value();
-    else if (*word == "--criu")
-      options.criu = value();
-    else if (*word == "--folder")
-      options.folder = value();
-    else
-      throw std::invalid_argument{*word};
-  }
+  parse_options(words, {{"--quick", &options.quick}, {"--json", &options.json}},
+                {{"--runs", [&](const std::string& value) { options.runs = std::stoul(value); }},
+                 {"--workload", [&](const std::string& value) { options.workloads.insert(value); }},
+                 {"--icecore", [&](const std::string& value) { options.icecore = value; }},
+                 {"--criu", [&](const std::string& value) { options.criu = value; }},
+                 {"--folder", [&](const std::string& value) { options.folder = value; }}});
   if (options.quick) options.runs = std::min<std::size_t>(options.runs, 2);
   if (options.runs == 0) throw std::invalid_argument{"--runs 0"};
   return options;
@@ -366,11 +350,7 @@ int compare(const Options& options) {
 }  // namespace bench
 
 int main(int argc, char** argv) {
-  ::signal(SIGPIPE, SIG_IGN);
-  try {
-    return bench::compare(bench::parse({argv + 1, argv + argc}));
-  } catch (const std::logic_error& error) {
-    fmt::print(stderr, "{}\n{}", error.what(), bench::kUsage);
-    return 2;
-  }
+  return bench::run_bench(argc, argv, bench::kUsage, [](const bench::Words& words) {
+    return bench::compare(bench::parse(words));
+  });
 }

@@ -13,8 +13,11 @@
 #include <thread>
 
 #include "limits.hpp"
+#include "observe.hpp"
+#include "options.hpp"
 #include "process.hpp"
 #include "statistics.hpp"
+#include "support/pagers.hpp"
 #include "workplace.hpp"
 
 namespace bench {
@@ -36,30 +39,14 @@ constexpr const char* kUsage =
     "lazy [--runs N] [--quick] [--json] [--cold] [--workload TEXT] [--plot FILE.svg] "
     "[--folder PATH]\n";
 
-Options parse(const std::vector<std::string>& words) {
+Options parse(const Words& words) {
   Options options;
-  for (auto word = words.begin(); word != words.end(); ++word) {
-    const auto value = [&] {
-      if (++word == words.end()) throw std::out_of_range{"a value is missing"};
-      return *word;
-    };
-    if (*word == "--quick")
-      options.quick = true;
-    else if (*word == "--json")
-      options.json = true;
-    else if (*word == "--cold")
-      options.cold = true;
-    else if (*word == "--runs")
-      options.runs = std::stoul(value());
-    else if (*word == "--workload")
-      options.workload = value();
-    else if (*word == "--plot")
-      options.plot = value();
-    else if (*word == "--folder")
-      options.folder = value();
-    else
-      throw std::invalid_argument{*word};
-  }
+  parse_options(words,
+                {{"--quick", &options.quick}, {"--json", &options.json}, {"--cold", &options.cold}},
+                {{"--runs", [&](const std::string& value) { options.runs = std::stoul(value); }},
+                 {"--workload", [&](const std::string& value) { options.workload = value; }},
+                 {"--plot", [&](const std::string& value) { options.plot = value; }},
+                 {"--folder", [&](const std::string& value) { options.folder = value; }}});
   if (options.quick) options.runs = std::min<std::size_t>(options.runs, 2);
   if (options.runs == 0) throw std::invalid_argument{"--runs 0"};
   return options;
@@ -117,13 +104,6 @@ struct Measured {
   std::vector<double> cpu;       ///< seconds of it and of the pager, at the answer
 };
 
-double resident_bytes(pid_t pid) {
-  std::ifstream file{fmt::format("/proc/{}/statm", pid)};
-  double size = 0, resident = 0;
-  file >> size >> resident;
-  return resident * kPageBytes;
-}
-
 double cpu_seconds(pid_t pid) {
   std::ifstream file{fmt::format("/proc/{}/stat", pid)};
   std::string text;
@@ -135,11 +115,6 @@ double cpu_seconds(pid_t pid) {
   double user = 0, system = 0;
   fields >> user >> system;
   return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
-}
-
-void drop_page_cache() {
-  ::sync();
-  std::ofstream{"/proc/sys/vm/drop_caches"} << "1\n";
 }
 
 /// Resident memory over time, from the start of a restore.
@@ -214,46 +189,9 @@ class Measurement {
     run(command);
   }
 
-  /// Not one of icecore's own.  A child belongs to whichever thread made it, or to another after
-  /// that one has ended.
-  static pid_t child_of(pid_t pid) {
-    std::error_code gone;
-    for (const auto& task : fs::directory_iterator{fmt::format("/proc/{}/task", pid), gone}) {
-      std::ifstream file{task.path() / "children"};
-      for (pid_t child = 0; file >> child;) {
-        std::string name;
-        std::getline(std::ifstream{fmt::format("/proc/{}/comm", child)} >> std::ws, name);
-        if (!name.empty() && !name.starts_with("icecore")) return child;
-      }
-    }
-    return 0;
-  }
-
-  /// It may end meanwhile.
-  static bool holds_pidfd_of(const fs::path& process, pid_t other) {
-    const std::string wanted = fmt::format("Pid:\t{}", other);
-    try {
-      for (const auto& info : fs::directory_iterator{process / "fdinfo"}) {
-        std::ifstream lines{info.path()};
-        for (std::string line; std::getline(lines, line);)
-          if (line == wanted) return true;
-      }
-    } catch (const fs::filesystem_error&) {
-    }
-    return false;
-  }
-
-  /// Whatever serves it holds a descriptor of it.
   static double pager_cpu_seconds(pid_t served) {
     double seconds = 0;
-    for (const auto& entry : fs::directory_iterator{"/proc"}) {
-      const pid_t pid = std::atoi(entry.path().filename().c_str());
-      std::string name;
-      if (pid == 0 || !std::getline(std::ifstream{entry.path() / "comm"} >> std::ws, name) ||
-          name != "icecore-pager")
-        continue;
-      if (holds_pidfd_of(entry.path(), served)) seconds += cpu_seconds(pid);
-    }
+    for (const pid_t pager : test::pagers_of(served)) seconds += cpu_seconds(pager);
     return seconds;
   }
 
@@ -431,11 +369,7 @@ int lazy(const Options& options) {
 }  // namespace bench
 
 int main(int argc, char** argv) {
-  ::signal(SIGPIPE, SIG_IGN);
-  try {
-    return bench::lazy(bench::parse({argv + 1, argv + argc}));
-  } catch (const std::logic_error& error) {
-    fmt::print(stderr, "{}\n{}", error.what(), bench::kUsage);
-    return 2;
-  }
+  return bench::run_bench(argc, argv, bench::kUsage, [](const bench::Words& words) {
+    return bench::lazy(bench::parse(words));
+  });
 }

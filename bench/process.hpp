@@ -109,28 +109,30 @@ inline std::string run(const Command& command) {
   return out.text();
 }
 
-enum class Errors { dropped, kept };
-
-/// A program that answers lines with lines.  Ends with this object.
-class Program {
+/// Lines to and from a program, through pipes that are its standard input and output.
+class Lines {
  public:
-  explicit Program(const Command& command, Errors errors = Errors::dropped) {
+  struct Ended : std::runtime_error {
+    using std::runtime_error::runtime_error;
+  };
+
+  Lines() {
     int to[2], from[2];
     must(::pipe2(to, O_CLOEXEC), "pipe");
     must(::pipe2(from, O_CLOEXEC), "pipe");
-    const Fd its_in{to[0]}, its_out{from[1]};
+    its_input_ = Fd{to[0]};
+    its_output_ = Fd{from[1]};
     to_ = Fd{to[1]};
     from_ = Fd{from[0]};
-    const Fd null{must(::open("/dev/null", O_WRONLY | O_CLOEXEC), "/dev/null")};
-    pid_ = spawn(command, its_in.get(), its_out.get(),
-                 errors == Errors::kept ? error_.fd() : null.get());
   }
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
-  ~Program() { kill(); }
 
-  pid_t pid() const { return pid_; }
-  std::string error_text() const { return error_.text(); }
+  int its_input() const { return its_input_.get(); }
+  int its_output() const { return its_output_.get(); }
+  /// Once the program has them.
+  void begin() {
+    its_input_ = Fd{};
+    its_output_ = Fd{};
+  }
 
   std::string hear() {
     constexpr int kPatienceMs = 120'000;
@@ -140,7 +142,7 @@ class Program {
       if (must(::poll(&wait, 1, kPatienceMs), "poll") == 0) throw std::runtime_error{"no answer"};
       char bytes[4096];
       const ssize_t count = must(::read(from_.get(), bytes, sizeof bytes), "read");
-      if (count == 0) throw std::runtime_error{"it ended: " + error_.text()};
+      if (count == 0) throw Ended{"it ended"};
       unread_.append(bytes, static_cast<std::size_t>(count));
     }
     std::string line = unread_.substr(0, end);
@@ -154,6 +156,38 @@ class Program {
     return hear();
   }
 
+  void hang_up() { to_ = Fd{}; }
+
+ private:
+  Fd its_input_, its_output_, to_, from_;
+  std::string unread_;
+};
+
+enum class Errors { dropped, kept };
+
+/// A program that answers lines with lines.  Ends with this object.
+class Program {
+ public:
+  explicit Program(const Command& command, Errors errors = Errors::dropped) {
+    const Fd null{must(::open("/dev/null", O_WRONLY | O_CLOEXEC), "/dev/null")};
+    pid_ = spawn(command, lines_.its_input(), lines_.its_output(),
+                 errors == Errors::kept ? error_.fd() : null.get());
+    lines_.begin();
+  }
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+  ~Program() { kill(); }
+
+  pid_t pid() const { return pid_; }
+  std::string error_text() const { return error_.text(); }
+
+  std::string hear() {
+    return explained([&] { return lines_.hear(); });
+  }
+  std::string ask(const std::string& question) {
+    return explained([&] { return lines_.ask(question); });
+  }
+
   void kill() {
     if (pid_ == 0) return;
     ::kill(pid_, SIGKILL);
@@ -162,15 +196,23 @@ class Program {
 
   /// Ends its input, and with that the program: the way to end one that another program restored.
   void hang_up() {
-    Fd{std::move(to_)};
+    lines_.hang_up();
     wait_for(std::exchange(pid_, 0));
   }
 
  private:
+  template <class Talk>
+  std::string explained(Talk talk) const {
+    try {
+      return talk();
+    } catch (const Lines::Ended& ended) {
+      throw std::runtime_error{std::string{ended.what()} + ": " + error_.text()};
+    }
+  }
+
   Output error_;
-  Fd to_, from_;
+  Lines lines_;
   pid_t pid_ = 0;
-  std::string unread_;
 };
 
 }  // namespace bench

@@ -42,6 +42,12 @@ inline Summary summarize(std::vector<double> values) {
   return {median, values.front(), values.back()};
 }
 
+/// What `percent` of them do not exceed.  `values` must not be empty.
+inline double percentile(std::vector<double> values, std::size_t percent) {
+  std::sort(values.begin(), values.end());
+  return values[(values.size() * percent + 99) / 100 - 1];
+}
+
 inline std::string human_time(double seconds) {
   if (seconds < 1e-3) return fmt::format("{:.0f} us", seconds * 1e6);
   if (seconds < 0.1) return fmt::format("{:.2f} ms", seconds * 1e3);
