@@ -138,7 +138,7 @@ void wait_for_memory() noexcept { sys::pause_for(std::chrono::milliseconds{10});
     } else {
       const int status = sys::wait_child(child);
       const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-      if (code == kNothingMissing) ::_exit(kNothingMissing);
+      if (code == kNothingMissing || pager.shared.head().complete != 0) ::_exit(kNothingMissing);
       if (code == kNoMemory)
         wait_for_memory();
       else if (patience.ends(served(pager.shared.head())))

@@ -10,12 +10,14 @@
 
 #include "icecore/error.hpp"
 #include "image/format.hpp"
+#include "image/mapping.hpp"
 #include "image/state_generated.h"
 #include "image/working_set.hpp"
 #include "pager/loan.hpp"
 #include "sys/files.hpp"
 #include "sys/pagemap_scan.hpp"
 #include "sys/process.hpp"
+#include "sys/remote_memory.hpp"
 
 namespace icecore::pager {
 namespace {
@@ -573,7 +575,32 @@ Worker::End Worker::serve(const sys::Fd& partner) {
   head_.complete = 1;
   // Before anything that others wait for is closed: then nothing is registered any more.
   for (Space& space : spaces_) delete std::exchange(space.faults, nullptr);
+  make_huge_pages();
   return End::complete;
+}
+
+/// Memory was filled a small page at a time.  Where the process wants huge ones, and all of one is
+/// there, so that it gets no larger.
+void Worker::make_huge_pages() {
+  constexpr std::uint64_t kHuge = std::uint64_t{2} << 20;
+  if (process_ended_ || pagemap_ == nullptr) return;
+  try {
+    std::vector<sys::PageRange> present;
+    for (const state::Mapping& mapping : image_.manifest().process->address_space->mappings) {
+      if (mapping.kind() != state::MappingKind::anonymous ||
+          !has(mapping, state::MappingFlag::huge_pages))
+        continue;
+      present.clear();
+      pagemap_->private_pages(mapping.start(), mapping.end(), present, guards_);
+      for (const sys::PageRange& range : present) {
+        const std::uint64_t start = (range.start + kHuge - 1) / kHuge * kHuge;
+        for (std::uint64_t at = start; at + kHuge <= range.end; at += kHuge)
+          sys::try_make_huge_pages(process_, {at, kHuge});
+      }
+    }
+  } catch (const Error&) {
+    // It has ended.
+  }
 }
 
 /// A handler that sleeps has to be woken for every fault, and so has the CPU it was on: 10 to 40

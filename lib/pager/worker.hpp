@@ -100,6 +100,8 @@ class Worker {
   void note_file_pages();
   void end_recording();
 
+  void make_huge_pages();
+
   bool finished() const;
   std::uint64_t count_missing() const;
   int wait_ms(Clock::time_point now) const;

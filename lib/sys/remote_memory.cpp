@@ -11,6 +11,12 @@
 
 namespace icecore::sys {
 
+void try_make_huge_pages(const Fd& process, const RemoteRange& range) noexcept {
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE; Debian 12's libc does not know it
+  const ::iovec vector{reinterpret_cast<void*>(range.address), range.size_bytes};
+  ::syscall(SYS_process_madvise, process.get(), &vector, 1, kCollapse, 0);
+}
+
 RemoteMemory::RemoteMemory(pid_t pid)
     : pid_(pid),
       memory_{checked(

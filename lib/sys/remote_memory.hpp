@@ -28,6 +28,10 @@ struct RemoteRange {
   std::uint64_t size_bytes;
 };
 
+/// Makes huge pages of the whole ones in [address, address + size_bytes) that are made of small
+/// ones, as far as it can: process_madvise(2) with MADV_COLLAPSE (Linux 6.1; CAP_SYS_NICE).
+void try_make_huge_pages(const Fd& process, const RemoteRange& range) noexcept;
+
 class RemoteMemory {
  public:
   /// The caller must trace `pid`, or be allowed to, for as long as this is used.

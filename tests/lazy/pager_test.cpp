@@ -151,6 +151,25 @@ TEST_CASE("a process that was loaded completely is like any other") {
   CHECK(restored.ask("check?") == "ok");
 }
 
+TEST_CASE("huge pages come back when everything is loaded") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  std::string huge;
+  {
+    Target target{"huge_page_advice"};
+    huge = target.ask("huge?");
+    icecore::snapshot(target.pid(), image, {.kill = true, .fsync = false});
+    target.process().await_end();
+  }
+  if (huge.find(" 0 kB") != std::string::npos) return skip("no huge pages here: " + huge);
+  Restored restored{image, lazily(Fill::now)};
+  const std::vector<pid_t> pagers = pagers_of(restored.pid());
+  REQUIRE(restored.process().wait_filled(kPatience));
+  await_end_of(pagers);
+  CHECK(restored.ask("huge?") == huge);
+  CHECK(restored.ask("check?") == "ok");
+}
+
 TEST_CASE("a small process is filled before it runs") {
   Fixture fixture{"tiny"};
   Restored restored{fixture.image()};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// State: mappings with advice: huge pages wanted, unwanted, sequential and random access.
+// State: mappings with advice: huge pages wanted, unwanted, sequential and random access; one that
+// wants them is full.
+//   "huge?"  how many KiB of that are in huge pages
 #include "memory.hpp"
 
 using namespace target;
@@ -20,11 +22,17 @@ int main() {
     must(::madvise(pages.start, pages.count * kPageSize, advice), "madvise");
     for (std::size_t index = 0; index < pages.count; index += 3) fill(pages, index, seed);
   }
-  return serve([&] {
+  const Pages full = map(kPages, MAP_PRIVATE | MAP_ANONYMOUS);
+  must(::madvise(full.start, full.count * kPageSize, MADV_HUGEPAGE), "madvise");
+  for (std::size_t index = 0; index < kPages; ++index) fill(full, index, seed);
+  const auto check = [&] {
+    for (std::size_t index = 0; index < kPages; ++index) expect(full, index, seed);
     for (const auto& [pages, advice, flag] : advised) {
       require(flags_at(pages.start).find(flag) != std::string::npos, std::string{"no"} + flag);
       for (std::size_t index = 0; index < pages.count; ++index)
         index % 3 == 0 ? expect(pages, index, seed) : expect_zero(pages, index);
     }
-  });
+  };
+  const auto huge = [&](auto&) { return smaps_at(full.start, "AnonHugePages:"); };
+  return serve(check, {{"huge?", huge}});
 }

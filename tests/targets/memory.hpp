@@ -63,8 +63,8 @@ inline bool materialised(const Pages& pages, std::size_t index) {
   return entry >> 62 != 0;
 }
 
-/// The VmFlags of the mapping that `address` lies in, as "VmFlags: rd wr … ".
-inline std::string flags_at(const void* address) {
+/// A line of /proc/self/smaps about the mapping that `address` lies in.
+inline std::string smaps_at(const void* address, const std::string& line_begins) {
   const auto wanted = reinterpret_cast<unsigned long>(address);
   std::istringstream lines{read_file("/proc/self/smaps")};
   bool found = false;
@@ -72,10 +72,13 @@ inline std::string flags_at(const void* address) {
     unsigned long start = 0, end = 0;
     if (std::sscanf(line.c_str(), "%lx-%lx ", &start, &end) == 2)
       found = start <= wanted && wanted < end;
-    if (found && line.starts_with("VmFlags:")) return line + " ";
+    if (found && line.starts_with(line_begins)) return line;
   }
   return {};
 }
+
+/// "VmFlags: rd wr … ".
+inline std::string flags_at(const void* address) { return smaps_at(address, "VmFlags:") + " "; }
 
 inline bool has_flag(const void* address, const std::string& two_letters) {
   return flags_at(address).find(" " + two_letters + " ") != std::string::npos;
