@@ -235,18 +235,14 @@ class Measurement {
     std::optional<Program> program{workload_.command};
     program->hear();
     answer_ = program->ask(workload_.question);
-    std::vector<std::string> streams;
-    for (const char* stream : {"0", "1", "2"})
-      streams.push_back(fs::read_symlink(fmt::format("/proc/{}/fd/{}", program->pid(), stream)));
+    const Criu::Streams streams = Criu::streams_of(program->pid());
     results_.add("criu_dump", criu_.dump(program->pid(), folder));
     program->kill();
     program.reset();
 
     std::optional<Program> restored;
     results_.add("criu_restore", timed([&] {
-                   restored.emplace(
-                       criu_.restore_command(folder, streams[0], streams[1], streams[2]),
-                       Errors::kept);
+                   restored.emplace(criu_.restore_command(folder, streams), Errors::kept);
                    expect_answer(*restored);
                  }));
     restored->hang_up();

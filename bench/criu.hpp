@@ -3,8 +3,9 @@
 // CRIU on the same workload, where there is one that works.
 #pragma once
 
+#include <array>
 #include <filesystem>
-#include <optional>
+#include <memory>
 
 #include "process.hpp"
 #include "statistics.hpp"
@@ -13,6 +14,15 @@ namespace bench {
 
 class Criu {
  public:
+  /// What standard input, output and error of a program are called in /proc ("pipe:[4711]").
+  using Streams = std::array<std::string, 3>;
+  static Streams streams_of(pid_t pid) {
+    Streams streams;
+    for (std::size_t i = 0; i < streams.size(); ++i)
+      streams[i] = std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", pid, i));
+    return streams;
+  }
+
   /// `program` as the user gave it, or "criu" from PATH.
   explicit Criu(std::string program) : program_(std::move(program)) {
     try {
@@ -34,18 +44,34 @@ class Criu {
     });
   }
 
-  /// The command that restores, with its own standard streams in place of the program's, whose
-  /// names in /proc were `in` and `out` ("pipe:[4711]").
-  Command restore_command(const std::filesystem::path& folder, const std::string& in,
-                          const std::string& out, const std::string& error) const {
-    Command command = {program_, "restore", "-D", folder, "--shell-job"};
-    int number = 0;
-    for (const std::string& stream : {in, out, error}) {
+  /// The command that restores, with its own standard streams in place of the program's.
+  /// `lazily`: from a server of pages that runs.
+  Command restore_command(const std::filesystem::path& folder, const Streams& streams,
+                          bool lazily = false) const {
+    // CRIU 4.1 closes what it inherits, and then misses its own standard input.
+    Command command = {"sh", "-c", "exec \"$@\" 7<&0 8>&1 9>&2", "sh"};
+    command.insert(command.end(), {program_, "restore", "-D", folder, "--shell-job"});
+    if (lazily) command.insert(command.end(), {"--lazy-pages", "-W", folder});
+    int number = 7;
+    for (const std::string& stream : streams) {
       command.push_back("--inherit-fd");
       const std::string name = stream.starts_with('/') ? stream.substr(1) : stream;
       command.push_back(fmt::format("fd[{}]:{}", number++, name));
     }
     return command;
+  }
+
+  /// The server of pages for one lazy restore, ready.
+  std::unique_ptr<Program> serve_pages(const std::filesystem::path& folder) const {
+    const std::filesystem::path socket = folder / "lazy-pages.socket";
+    std::filesystem::remove(socket);
+    auto server = std::make_unique<Program>(
+        Command{program_, "lazy-pages", "-D", folder, "-W", folder}, Errors::kept);
+    const auto begin = Clock::now();
+    while (!std::filesystem::exists(socket))
+      if (seconds_since(begin) > 20)
+        throw std::runtime_error{"criu lazy-pages is not ready: " + server->error_text()};
+    return server;
   }
 
  private:

@@ -2,8 +2,8 @@
 //
 // How soon does a process answer, and how soon has it touched what it needs, when its memory comes
 // as it touches it?  Eager, lazy for the first time, and lazy with the working set of an earlier
-// restore, side by side, with the page cache warm or dropped; and, as the limit, a process whose
-// memory is simply there.
+// restore, side by side, with the page cache warm or dropped; beside them the program started anew,
+// CRIU where there is one, and, as the limit, a process whose memory is simply there.
 #include <fmt/format.h>
 
 #include <fstream>
@@ -12,6 +12,7 @@
 #include <sstream>
 #include <thread>
 
+#include "criu.hpp"
 #include "limits.hpp"
 #include "observe.hpp"
 #include "options.hpp"
@@ -32,12 +33,13 @@ struct Options {
   bool cold = false;          ///< drop the page cache before every restore
   std::string workload = {};  ///< only those with this in their title
   fs::path plot = {};
+  std::string criu = "criu";
   fs::path folder = fs::temp_directory_path();
 };
 
 constexpr const char* kUsage =
     "lazy [--runs N] [--quick] [--json] [--cold] [--workload TEXT] [--plot FILE.svg] "
-    "[--folder PATH]\n";
+    "[--criu PATH] [--folder PATH]\n";
 
 Options parse(const Words& words) {
   Options options;
@@ -45,6 +47,7 @@ Options parse(const Words& words) {
                 {{"--quick", &options.quick}, {"--json", &options.json}, {"--cold", &options.cold}},
                 {{"--runs", [&](const std::string& value) { options.runs = std::stoul(value); }},
                  {"--workload", [&](const std::string& value) { options.workload = value; }},
+                 {"--criu", [&](const std::string& value) { options.criu = value; }},
                  {"--plot", [&](const std::string& value) { options.plot = value; }},
                  {"--folder", [&](const std::string& value) { options.folder = value; }}});
   if (options.quick) options.runs = std::min<std::size_t>(options.runs, 2);
@@ -89,6 +92,9 @@ struct Mode {
   const char* label;
   Command options;
 };
+constexpr const char* kStart = "start";
+constexpr const char* kCriu = "criu";
+constexpr const char* kCriuLazy = "criu_lazy";
 const Mode kModes[] = {
     {"eager", "eager", {"--eager"}},
     {"lazy_first", "lazy, first time", {"--lazy", "--no-record", "--fill", "never"}},
@@ -117,6 +123,13 @@ double cpu_seconds(pid_t pid) {
   return (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
+/// What stands beside icecore.
+const Mode kOthers[] = {
+    {kStart, "started anew", {}},
+    {kCriu, "CRIU", {}},
+    {kCriuLazy, "CRIU --lazy-pages", {}},
+};
+
 /// Resident memory over time, from the start of a restore.
 struct Curve {
   std::vector<std::pair<double, double>> samples;  ///< seconds, bytes
@@ -125,8 +138,8 @@ struct Curve {
 
 class Measurement {
  public:
-  Measurement(const Workload& workload, const Options& options)
-      : workload_(workload), options_(options) {}
+  Measurement(const Workload& workload, const Options& options, const Criu& criu)
+      : workload_(workload), options_(options), criu_(criu) {}
 
   void prepare() {
     Program program{workload_.command};
@@ -135,6 +148,30 @@ class Measurement {
     for (std::size_t run = 1; run < options_.runs; ++run)
       resident_work_.push_back(work_of(program.ask(workload_.question)));
     run_command({"snapshot", std::to_string(program.pid()), "-o", image(), "--no-fsync"});
+    if (!criu_.works()) return;
+    fs::create_directory(criu_images());
+    streams_ = Criu::streams_of(program.pid());
+    criu_.dump(program.pid(), criu_images());
+  }
+
+  void measure_start() {
+    if (options_.cold) drop_page_cache();
+    const auto begin = Clock::now();
+    Program program{workload_.command};
+    program.hear();
+    note(kStart, begin, program, program.pid());
+  }
+
+  /// The server of pages is not counted: it could be started before.
+  void measure_criu(const char* mode) {
+    if (!criu_.works()) return;
+    const bool lazily = mode == kCriuLazy;
+    if (options_.cold) drop_page_cache();
+    const auto server = lazily ? criu_.serve_pages(criu_images()) : nullptr;
+    const auto begin = Clock::now();
+    Program restored{criu_.restore_command(criu_images(), streams_, lazily), Errors::kept};
+    note(mode, begin, restored, 0);
+    restored.hang_up();
   }
 
   void measure(const Mode& mode, Curve* curve = nullptr) {
@@ -158,13 +195,7 @@ class Measurement {
           std::this_thread::sleep_for(std::chrono::milliseconds{1});
         }
       }};
-    const std::string answer = restored.ask(workload_.question);
-    Measured& measured = results_[mode.name];
-    measured.answered.push_back(seconds_since(begin));
-    measured.work.push_back(work_of(answer));
-    const pid_t pid = child_of(restored.pid());
-    measured.resident.push_back(resident_bytes(pid));
-    measured.cpu.push_back(cpu_seconds(pid) + pager_cpu_seconds(pid));
+    Measured& measured = note(mode.name, begin, restored, 0);
     if (curve != nullptr) curve->answer = {measured.answered.back(), measured.resident.back()};
     if (curve != nullptr) std::this_thread::sleep_for(std::chrono::milliseconds{400});
     if (sampler.joinable()) sampler.request_stop(), sampler.join();
@@ -176,6 +207,19 @@ class Measurement {
   Summary resident_work() const { return summarize(resident_work_); }
 
  private:
+  /// Asks the program, which is `pid` or its child.
+  Measured& note(const char* mode, Clock::time_point begin, Program& program, pid_t pid) {
+    const std::string answer = program.ask(workload_.question);
+    Measured& measured = results_[mode];
+    measured.answered.push_back(seconds_since(begin));
+    measured.work.push_back(work_of(answer));
+    if (pid == 0) pid = child_of(program.pid());
+    measured.resident.push_back(resident_bytes(pid));
+    measured.cpu.push_back(cpu_seconds(pid) + pager_cpu_seconds(pid));
+    return measured;
+  }
+
+  fs::path criu_images() const { return place_ / "criu"; }
   fs::path image() const { return place_ / "image"; }
   fs::path working_set() const { return place_ / "image.ws"; }
 
@@ -208,6 +252,8 @@ class Measurement {
 
   const Workload& workload_;
   const Options& options_;
+  const Criu& criu_;
+  Criu::Streams streams_;
   Workplace place_{options_.folder};
   std::vector<double> resident_work_;
   std::map<std::string, Measured> results_;
@@ -224,9 +270,12 @@ void print(const Workload& workload, const Measurement& measurement, const Optio
       const Summary answered = summarize(measured.answered);
       fmt::print(
           "{{\"bench\":\"lazy\",\"workload\":\"{}\",\"mode\":\"{}\",\"cold\":{},\"runs\":{},"
-          "\"running_s\":{:.9g},\"median_s\":{:.9g},\"min_s\":{:.9g},\"max_s\":{:.9g},"
+          "{}\"median_s\":{:.9g},\"min_s\":{:.9g},\"max_s\":{:.9g},"
           "\"work_s\":{:.9g},\"resident_bytes\":{:.0f},\"cpu_s\":{:.9g}}}\n",
-          workload.title, name, options.cold, options.runs, summarize(measured.running).median,
+          workload.title, name, options.cold, options.runs,
+          measured.running.empty()
+              ? ""
+              : fmt::format("\"running_s\":{:.9g},", summarize(measured.running).median),
           answered.median, answered.min, answered.max, summarize(measured.work).median,
           summarize(measured.resident).median, summarize(measured.cpu).median);
     }
@@ -234,18 +283,27 @@ void print(const Workload& workload, const Measurement& measurement, const Optio
   }
   fmt::print("\n{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>7}\n", workload.title, "runs after",
              "answers", "min", "max", "work", "resident", "CPU s");
-  for (const Mode& mode : kModes) {
+  const auto line = [&](const Mode& mode) -> std::optional<double> {
+    if (!results.contains(mode.name)) return std::nullopt;
     const Measured& measured = results.at(mode.name);
     const Summary answered = summarize(measured.answered);
     fmt::print("  {:<32} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10} {:>7.2f}", mode.label,
-               human_time(summarize(measured.running).median), human_time(answered.median),
-               human_time(answered.min), human_time(answered.max),
+               measured.running.empty() ? "" : human_time(summarize(measured.running).median),
+               human_time(answered.median), human_time(answered.min), human_time(answered.max),
                memory ? human_time(summarize(measured.work).median) : "",
                human_size(summarize(measured.resident).median), summarize(measured.cpu).median);
+    return answered.median;
+  };
+  for (const Mode& mode : kModes) {
+    const double answered = *line(mode);
     if (std::string{mode.name} != "eager")
-      fmt::print("   {:.1f} x sooner than eager", eager / answered.median);
+      fmt::print("   {:.1f} x sooner than eager", eager / answered);
     fmt::print("\n");
   }
+  const double lazy = summarize(results.at("lazy").answered).median;
+  for (const Mode& other : kOthers)
+    if (const auto answered = line(other))
+      fmt::print("   {:.1f} x lazy with working set\n", *answered / lazy);
   if (memory)
     fmt::print("  {:<32} {:>49}\n", "the work, memory simply there",
                human_time(measurement.resident_work().median));
@@ -339,15 +397,20 @@ int lazy(const Options& options) {
   if (!options.json)
     fmt::print("{}, {} run(s) each; page cache {}\n", ICECORE_TOOL, options.runs,
                options.cold ? "dropped before each restore" : "warm");
+  const Criu criu{options.criu};
+  if (!options.json && !criu.works()) fmt::print("CRIU not available: {}\n", criu.reason());
   if (std::string{"a single fault"}.find(options.workload) != std::string::npos)
     single_faults(options);
   for (const Workload& workload : workloads(options.quick)) {
     if (workload.title.find(options.workload) == std::string::npos) continue;
     try {
-      Measurement measurement{workload, options};
+      Measurement measurement{workload, options, criu};
       measurement.prepare();
-      for (std::size_t run = 0; run < options.runs; ++run)
+      for (std::size_t run = 0; run < options.runs; ++run) {
         for (const Mode& mode : kModes) measurement.measure(mode);
+        measurement.measure_start();
+        for (const char* mode : {kCriu, kCriuLazy}) measurement.measure_criu(mode);
+      }
       print(workload, measurement, options);
       if (!options.plot.empty() && workload.title.starts_with("python3")) {
         std::map<std::string, Curve> curves;
