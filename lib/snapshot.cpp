@@ -74,7 +74,6 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   loan.reset();
   for (const FileTable::Kept& kept : capture.files.kept())
     read_file_pages(kept.file, kept.address, kept.size, encoder, options.stop);
-  const PageMap map = encoder.finish();
   report.pages = watch.lap();
   fault_point("snapshot: pages read");
 
@@ -87,6 +86,7 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   report.frozen = report.freeze + report.state + report.pages;
 
   // Nothing below looks at the process again.
+  const PageMap map = encoder.finish();
   capture.files.complete();
   state::ManifestT manifest;
   manifest.platform = capture_platform(std::move(captured.vdso), options.cpu_baseline);

@@ -58,8 +58,8 @@ struct SnapshotReport {
   std::chrono::nanoseconds frozen{};  ///< how long the target stood still
   std::chrono::nanoseconds freeze{};  ///< part of `frozen`: until every thread had stopped
   std::chrono::nanoseconds state{};   ///< part of `frozen`: reading everything but the pages
-  std::chrono::nanoseconds pages{};   ///< part of `frozen`: reading, encoding and writing the pages
-  std::chrono::nanoseconds commit{};  ///< notes, fsync and rename, after the target ran again
+  std::chrono::nanoseconds pages{};   ///< part of `frozen`: reading the pages
+  std::chrono::nanoseconds commit{};  ///< the end of the file, fsync, rename: the target runs again
 
   std::uint64_t threads = 0;
   std::uint64_t mappings = 0;

@@ -47,10 +47,21 @@ static_assert(kZstdSlabBytes % format::kFrameBytes == 0);
 constexpr std::size_t kRawSlabs = 3;
 constexpr std::size_t kZstdSlabs = 6;
 
+// The target stands still until its last page is in a slab: where it has no more than this, there
+// are slabs for all of it.  For 115 MiB that takes half as long again as a few that stay in the
+// cache.
+constexpr std::size_t kHeldBytes = std::size_t{64} << 20;
+
+constexpr std::size_t slab_bytes(Encoding encoding) {
+  return encoding == Encoding::raw ? kRawSlabBytes : kZstdSlabBytes;
+}
+
 struct Slab {
   explicit Slab(Encoding encoding)
-      : pages(sys::Mapping::anonymous((encoding == Encoding::raw ? kRawSlabBytes : kZstdSlabBytes) +
-                                      PageEncoder::kBatchBytes)) {
+      : pages(encoding == Encoding::raw
+                  ? sys::Mapping::huge(2 * kRawSlabBytes)  // the second half is seldom touched
+                  : sys::Mapping::anonymous(kZstdSlabBytes + PageEncoder::kBatchBytes)) {
+    static_assert(kRawSlabBytes >= PageEncoder::kBatchBytes);
     if (encoding == Encoding::zstd) encoded = sys::Mapping::anonymous(kZstdSlabBytes);
   }
 
@@ -87,7 +98,8 @@ struct PageEncoder::Pipeline {
   Pipeline(ImageWriter& writer, Encoding encoding, int zstd_level)
       : image(writer),
         full_bytes(encoding == Encoding::raw ? kRawSlabBytes - writer.position() % kRawSlabBytes
-                                             : kZstdSlabBytes) {
+                                             : kZstdSlabBytes),
+        most_slabs(encoding == Encoding::raw ? kRawSlabs : kZstdSlabs) {
     map.encoding = encoding;
     map.data_offset = writer.position();
     try {
@@ -102,9 +114,18 @@ struct PageEncoder::Pipeline {
 
   // ---- on the caller's thread ---------------------------------------------------------------
 
+  void expect(std::uint64_t bytes) noexcept {
+    if (bytes <= kHeldBytes)
+      most_slabs = std::max<std::size_t>(most_slabs, bytes / slab_bytes(map.encoding) + 2);
+  }
+
   std::span<std::byte> buffer() {
     if (filling == nullptr) filling = take_free_slab();
     return filling->pages.bytes().subspan(filling->filled_bytes, kBatchBytes);
+  }
+
+  std::size_t room_bytes() const {
+    return std::min(kBatchBytes, full_bytes - (filling != nullptr ? filling->filled_bytes : 0));
   }
 
   void submit(std::span<const PageRun> runs) {
@@ -152,12 +173,17 @@ struct PageEncoder::Pipeline {
   // What is beyond a full slab becomes the beginning of the next.
   void hand_over_full() {
     Slab& full = *filling;
+    if (full.filled_bytes == full_bytes) {
+      filling = nullptr;
+      full_bytes = slab_bytes(map.encoding);
+      return hand_over(full);
+    }
     Slab& next = *take_free_slab();
     next.filled_bytes = full.filled_bytes - full_bytes;
     std::memcpy(next.pages.data(), full.pages.data() + full_bytes, next.filled_bytes);
     full.filled_bytes = full_bytes;
     filling = &next;
-    if (map.encoding == Encoding::raw) full_bytes = kRawSlabBytes;  // the first one was shorter
+    full_bytes = slab_bytes(map.encoding);  // the first one of a raw image is shorter
     hand_over(full);
   }
 
@@ -175,7 +201,7 @@ struct PageEncoder::Pipeline {
 
   Slab* take_free_slab() {
     std::unique_lock lock{mutex};
-    if (free.empty() && slabs.size() < (map.encoding == Encoding::raw ? kRawSlabs : kZstdSlabs)) {
+    if (free.empty() && slabs.size() < most_slabs) {
       slabs.push_back(std::make_unique<Slab>(map.encoding));
       return slabs.back().get();
     }
@@ -271,6 +297,7 @@ struct PageEncoder::Pipeline {
   PageMap map;  // `frames` belongs to the writer until it has ended, the rest to the caller
   Slab* filling = nullptr;  // the caller's
   std::size_t full_bytes;   // when `filling` is to be handed over
+  std::size_t most_slabs;
 
   std::mutex mutex;  // guards all that follows
   std::condition_variable changed;
@@ -294,7 +321,9 @@ PageEncoder::PageEncoder(ImageWriter& image, Encoding encoding, int zstd_level) 
 
 PageEncoder::~PageEncoder() = default;
 
+void PageEncoder::expect(std::uint64_t bytes) noexcept { pipeline_->expect(bytes); }
 std::span<std::byte> PageEncoder::buffer() { return pipeline_->buffer(); }
+std::size_t PageEncoder::room_bytes() const noexcept { return pipeline_->room_bytes(); }
 void PageEncoder::submit(std::span<const PageRun> runs) { pipeline_->submit(runs); }
 PageMap PageEncoder::finish() { return pipeline_->finish(); }
 std::uint64_t PageEncoder::zero_pages() const noexcept { return pipeline_->zero_pages; }

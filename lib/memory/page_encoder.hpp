@@ -27,9 +27,16 @@ class PageEncoder {
   PageEncoder(ImageWriter& image, Encoding encoding, int zstd_level);
   ~PageEncoder();
 
+  /// About how much there is to come.  Little is held in memory, so that whoever hands it over need
+  /// not wait until it is in the image.
+  void expect(std::uint64_t bytes) noexcept;
+
   /// Memory for the next batch: kBatchBytes, page-aligned.  Waits while all batches are being
   /// encoded.  Valid until submit().
   std::span<std::byte> buffer();
+
+  /// How much of buffer() to fill at best.  More is taken as well, and copied once more.
+  std::size_t room_bytes() const noexcept;
 
   /// Hands over what buffer() now holds: the pages of `runs`, back to back.  Runs are ascending,
   /// do not overlap, and follow those of earlier batches.

@@ -77,6 +77,7 @@ void read_pages(const sys::RemoteMemory& memory, const ImageReader* image,
                 const PageSelection& selection, PageEncoder& encoder,
                 const ProgressCallback& progress, const std::stop_token& stop) {
   const std::uint64_t total_bytes = total_pages(selection) * kPageSize;
+  encoder.expect(total_bytes);
   std::uint64_t done_bytes = 0;
   Pieces pieces{selection};
   const auto store = image != nullptr ? std::make_optional<PageStore>(*image) : std::nullopt;
@@ -95,7 +96,7 @@ void read_pages(const sys::RemoteMemory& memory, const ImageReader* image,
       batch.push_back({range.address, range.pages});
       bytes = pages.size();
     } else {
-      batch = pieces.take(buffer.size() / kPageSize);
+      batch = pieces.take(encoder.room_bytes() / kPageSize);
       ranges.clear();
       for (const PageRun& part : batch) {
         ranges.push_back({part.address, part.pages * kPageSize});
@@ -118,7 +119,7 @@ void read_file_pages(const sys::Fd& file, std::uint64_t address, std::uint64_t s
       if (stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
       const std::span<std::byte> buffer = encoder.buffer();
       const PageRun run{address + next, std::min((end - next + kPageSize - 1) / kPageSize,
-                                                 std::uint64_t{buffer.size() / kPageSize})};
+                                                 std::uint64_t{encoder.room_bytes() / kPageSize})};
       sys::read_all(file, buffer.first(run.pages * kPageSize), next);
       encoder.submit({&run, 1});
       next += run.pages * kPageSize;

@@ -20,6 +20,13 @@ Mapping Mapping::anonymous(std::size_t size_bytes) {
   return {map(size_bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1), size_bytes};
 }
 
+// The kernel aligns it by itself where the size is a multiple of 2 MiB (Linux 6.7).
+Mapping Mapping::huge(std::size_t size_bytes) {
+  Mapping mapping = anonymous(size_bytes);
+  ::madvise(mapping.address_, size_bytes, MADV_HUGEPAGE);
+  return mapping;
+}
+
 Mapping Mapping::shared(const Fd& file, std::size_t size_bytes) {
   return {map(size_bytes, MAP_SHARED, file.get()), size_bytes};
 }

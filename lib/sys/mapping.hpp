@@ -25,6 +25,10 @@ class Mapping {
   /// Fresh private memory, readable and writable.
   static Mapping anonymous(std::size_t size_bytes);
 
+  /// The same, of huge pages where the kernel has any to spare: it is cleared at the first touch of
+  /// each 2 MiB, which takes a third of the time that 512 pages take.  (MADV_HUGEPAGE)
+  static Mapping huge(std::size_t size_bytes);
+
   /// A shared, writable view of the first `size_bytes` of `file`.
   static Mapping shared(const Fd& file, std::size_t size_bytes);
 

@@ -43,7 +43,8 @@ struct Encoded {
   std::uint64_t zero_pages;
 };
 
-Encoded encode_alone(const Memory& memory, Encoding encoding, std::uint64_t batch_pages) {
+Encoded encode_alone(const Memory& memory, Encoding encoding, std::uint64_t batch_pages,
+                     std::uint64_t expected_bytes = 0) {
   const TemporaryFolder folder;
   state::ManifestT manifest = sample_manifest();
   auto& mappings = manifest.process->address_space->mappings;
@@ -51,6 +52,7 @@ Encoded encode_alone(const Memory& memory, Encoding encoding, std::uint64_t batc
 
   ImageWriter writer{folder.path() / "image"};
   PageEncoder encoder{writer, encoding, 1};
+  encoder.expect(expected_bytes);
   encode(encoder, memory, batch_pages);
   const PageMap map = encoder.finish();
   writer.finish(manifest, map);
@@ -89,6 +91,15 @@ TEST_CASE("pages of many batches come back", "[encoder]") {
   Memory memory;
   memory.add(kHeap, random_pages(5 * kBatchPages + 3, 2));
   check_comes_back(memory);
+}
+
+TEST_CASE("an image is the same whether or not its pages were expected", "[encoder]") {
+  Memory memory;
+  memory.add(kHeap, random_pages(12 * kBatchPages + 5, 8));
+  const Encoding encoding = GENERATE(Encoding::raw, Encoding::zstd);
+  const std::uint64_t expected = GENERATE(1u, 12u << 20, 1u << 30);
+  CHECK(encode_alone(memory, encoding, kBatchPages, expected).image ==
+        encode_alone(memory, encoding, kBatchPages).image);
 }
 
 TEST_CASE("batches of any size come back", "[encoder]") {
