@@ -10,12 +10,17 @@
 //  * A child that shares our memory (CLONE_VM) enters the namespace only with its exec.
 //  * In it vvar shows other pages: the vdso needs no system call there either.
 
+#include <sys/types.h>
+
 #include <cstdint>
 
 namespace icecore::sys {
 
 /// A clock as we see it.
 std::int64_t clock_ns(int clock);
+
+/// The same, as a process sees it, which may be in another time namespace.
+std::int64_t clock_ns_of(pid_t pid, int clock);
 
 /// Whether a timer can be made with a wanted id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15).
 bool can_choose_timer_ids() noexcept;

@@ -56,12 +56,6 @@ Fd make_timerfd(int clock) {
                     "make a timerfd of clock {}", clock)};
 }
 
-std::int64_t time_on(int clock) {
-  ::timespec now{};
-  checked([&] { return ::clock_gettime(clock, &now); }, "read clock {}", clock);
-  return now.tv_sec * kSecond + now.tv_nsec;
-}
-
 std::uint64_t signalfd_mask(const DescriptorInfo& info) {
   return std::strtoull(required(info, "sigmask", "signalfd").c_str(), nullptr, 16);
 }

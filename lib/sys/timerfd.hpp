@@ -35,9 +35,6 @@ Fd make_timerfd(int clock);
 /// ioctl(2) request that sets unread expirations.
 extern const unsigned long kSetTicks;
 
-/// Nanoseconds on a clock.
-std::int64_t time_on(int clock);
-
 std::uint64_t signalfd_mask(const DescriptorInfo& info);
 Fd make_signalfd(std::uint64_t mask);
 

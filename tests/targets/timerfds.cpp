@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: timerfds: relative, absolute, periodic, not armed, with expirations that nobody has read,
-// one that the setting of the clock cancels.
+// one that the setting of the clock cancels.  With the argument "ahead" the clocks of the process
+// are days ahead of the machine's.
 #include <sys/timerfd.h>
 
-#include "target.hpp"
+#include <algorithm>
+
+#include "clocks_ahead.hpp"
 
 using namespace target;
 
@@ -42,7 +45,12 @@ static timespec in_an_hour(int clock) {
   return {now.tv_sec + kHour, now.tv_nsec};
 }
 
-int main() {
+int main(int, char** arguments) {
+  try {
+    if (arguments[1] != nullptr) go_ahead(arguments);
+  } catch (const Wrong& wrong) {
+    return say(std::string{"skip: "} + wrong.what()), 0;
+  }
   const int relative = timer(CLOCK_MONOTONIC), absolute = timer(CLOCK_MONOTONIC);
   const int wall = timer(CLOCK_REALTIME), boot = timer(CLOCK_BOOTTIME),
             idle = timer(CLOCK_REALTIME);
@@ -52,7 +60,8 @@ int main() {
   arm(wall, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, in_an_hour(CLOCK_REALTIME));
   arm(boot, TFD_TIMER_ABSTIME, in_an_hour(CLOCK_BOOTTIME), {2 * kHour, 5});
   arm(periodic, 0, {0, 1}, {0, 1'000'000});
-  await([&] { return expirations(periodic) > 2; }, "a timer never expires");
+  long seen = 0;
+  await([&] { return (seen += std::max(0L, expirations(periodic))) > 2; }, "a timer never expires");
   const auto expire = [&] {
     arm(expired, 0, {0, 1});
     await([&] { return left(expired).it_value.tv_nsec == 0; }, "a timer never expires");

@@ -7,6 +7,7 @@
 #include <sys/timerfd.h>
 
 #include "state/descriptors/room.hpp"
+#include "sys/time.hpp"
 
 namespace icecore {
 namespace {
@@ -41,7 +42,7 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   timer.expires_ns = found.left_ns;
   // The clock is read after what is left, so that it never expires early.
   if (found.left_ns != 0 && (found.flags & TFD_TIMER_ABSTIME) != 0)
-    timer.expires_ns += sys::time_on(found.clock);
+    timer.expires_ns += sys::clock_ns_of(all.capture.pid, found.clock);
   return opened(timer);
 }
 
