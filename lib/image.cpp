@@ -139,6 +139,8 @@ DescriptorText describe(const state::OpenUnion& open, const state::ProcessT& pro
       return {"kernel file", open.AsKernelFile()->path};
     case state::Open::Fifo:
       return {"fifo", open.AsFifo()->path};
+    case state::Open::Inotify:
+      return {"inotify", fmt::format("{} watches", open.AsInotify()->watches.size())};
     case state::Open::NONE:
       break;
   }

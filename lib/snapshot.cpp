@@ -23,6 +23,7 @@
 #include "state/attributes.hpp"
 #include "state/process.hpp"
 #include "stopwatch.hpp"
+#include "sys/socket.hpp"
 #include "tracee/frozen_process.hpp"
 #include "tracee/tracer_thread.hpp"
 
@@ -54,6 +55,7 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   // From here to the thaw the process stands still: read only what must be consistent.
   Capture capture{process};
   capture.outside = options.outside;
+  capture.close_connections = options.tcp == TcpConnections::close;
   refuse_other_worlds(pid, capture.refusals);  // again: it has run since
   refuse_to_enter(capture);
   throw_refusals(capture);
@@ -97,7 +99,12 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   if (options.stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
   image.commit(options.fsync);
   fault_point("snapshot: committed");
-  if (options.kill) process.kill();
+  if (options.kill) {
+    // Nothing of them may be in the way of those that a restore makes (TIME_WAIT).
+    for (const sys::Fd& connection : capture.own_connections) sys::end_without_trace(connection);
+    capture.own_connections.clear();
+    process.kill();
+  }
 
   report.commit = watch.lap();
   report.total = watch.elapsed();

@@ -61,6 +61,11 @@ class Snapshot final : public Invocation {
         ->option_text("raw|zstd[:LEVEL]")
         ->check(check_compression);
     app.add_flag("--no-fsync", no_fsync_, "Do not wait until the image is on disk");
+    app.add_option("--tcp", tcp_,
+                   "What becomes of TCP connections with other processes: refuse the snapshot (the "
+                   "default), or close them: the restored process finds them reset")
+        ->option_text("refuse|close")
+        ->check(CLI::IsMember({"refuse", "close"}));
     add_json_option(app);
   }
 
@@ -81,6 +86,7 @@ class Snapshot final : public Invocation {
     SnapshotOptions options{.encoding = encoding,
                             .kill = kill_,
                             .fsync = !no_fsync_,
+                            .tcp = tcp_ == "close" ? TcpConnections::close : TcpConnections::refuse,
                             .progress = progress.callback(),
                             .stop = stop.token()};
     if (level) options.zstd_level = *level;
@@ -121,6 +127,7 @@ class Snapshot final : public Invocation {
   bool kill_ = false;
   std::string compression_ = "raw";
   bool no_fsync_ = false;
+  std::string tcp_ = "refuse";
 };
 
 }  // namespace

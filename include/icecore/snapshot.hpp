@@ -20,6 +20,12 @@ enum class Encoding {
   zstd,  ///< 64 KiB frames, each compressed by itself: smaller, restores slower
 };
 
+/// Connections of TCP whose other end another process has.
+enum class TcpConnections {
+  refuse,  ///< the snapshot names each
+  close,   ///< the restored process finds them reset by the other side
+};
+
 struct SnapshotOptions {
   Encoding encoding = Encoding::raw;
 
@@ -38,6 +44,9 @@ struct SnapshotOptions {
   /// standard streams to its caller's and others to what RestoreOptions::external names.  By
   /// default those are the terminals, pipes and sockets whose other end somebody else has.
   std::vector<int> outside = {};
+
+  /// What becomes of TCP connections with other processes.
+  TcpConnections tcp = TcpConnections::refuse;
 
   /// The program was started with baseline_environment() of this baseline, so it needs no vector
   /// instructions beyond it.

@@ -87,6 +87,8 @@ class UnpackedSize {
     add(space->shared_objects());
     add(space->auxv());
     add(space->guards());
+    if (const auto* segments = space->segments())
+      total_ += segments->size() * sizeof(state::SegmentT);
   }
 
   void add(const state::File* file) {
@@ -137,6 +139,7 @@ class UnpackedSize {
     add(socket->options());
     add(socket->messages());
     add(socket->groups());
+    add(socket->received());
   }
 
   void add(const state::SocketOption* option) {
@@ -161,6 +164,12 @@ class UnpackedSize {
     if (const auto* device = description->open_as_Device()) add(device->path());
     if (const auto* external = description->open_as_External()) add(external->what());
     if (const auto* epoll = description->open_as_Epoll()) add(epoll->watches());
+    if (const auto* inotify = description->open_as_Inotify()) add(inotify->watches());
+  }
+
+  void add(const state::InotifyWatch* watch) {
+    total_ += sizeof(state::InotifyWatchT);
+    add(watch->path());
   }
 
   void add(const state::PipeObject* pipe) {

@@ -147,6 +147,21 @@ void validate_guards(const state::AddressSpaceT& space) {
   require(space.new_memory <= state::NewMemory::MAX, "new memory is locked in an unknown way");
 }
 
+void validate_segments(const state::AddressSpaceT& space) {
+  constexpr std::uint32_t kMode = 02777;  // SHM_LOCKED, permissions
+  std::unordered_set<std::uint32_t> objects;
+  for (const auto& segment : space.segments) {
+    require(segment != nullptr, "an absent segment of shared memory");
+    validate_index(segment->object, space.shared_objects.size(), "segment of shared object");
+    require(objects.insert(segment->object).second, "two segments are one shared object");
+    require(segment->id >= 0 && (segment->mode & ~kMode) == 0, "segment {} of mode {:#o}",
+            segment->id, segment->mode);
+    const std::uint64_t size = space.shared_objects[segment->object].size();
+    require(size <= kAddressEnd && segment->size <= size && size - segment->size < kPageSize,
+            "segment {} has {} bytes", segment->id, segment->size);
+  }
+}
+
 void validate_range(std::uint64_t start, std::uint64_t end, const char* what) {
   require(start <= end && end <= kAddressEnd, "the {} are at {:#x} to {:#x}", what, start, end);
 }
@@ -161,6 +176,7 @@ void validate_address_space(const state::ProcessT& process) {
     previous_end = mapping.end();
   }
   validate_guards(space);
+  validate_segments(space);
   for (const std::string& name : space.names)
     require(has_no_nul(name), "a mapping's name holds a NUL byte");
   require(space.auxv.size() % 16 == 0 && space.auxv.size() <= kMaxAuxvBytes,
@@ -321,6 +337,18 @@ void validate_time(const state::ProcessT& process) {
 
 // ---- descriptors ----------------------------------------------------------------------------
 
+void validate_watches(const state::InotifyT& inotify) {
+  constexpr int kMostWatches = 1 << 24;
+  int previous = 0;
+  for (const auto& watch : inotify.watches) {
+    require(watch != nullptr, "an absent watch");
+    require(watch->descriptor > previous && watch->descriptor < kMostWatches,
+            "watch {} is out of order", watch->descriptor);
+    previous = watch->descriptor;
+    validate_path(watch->path, "a watch");
+  }
+}
+
 void validate_open(const state::OpenUnion& open, const state::ProcessT& process) {
   require(open.value != nullptr, "a descriptor of nothing");
   switch (open.type) {
@@ -359,6 +387,9 @@ void validate_open(const state::OpenUnion& open, const state::ProcessT& process)
     case state::Open::Fifo:
       validate_path(open.AsFifo()->path, "a fifo");
       validate_index(open.AsFifo()->pipe, process.descriptors->pipes.size(), "fifo with pipe");
+      return;
+    case state::Open::Inotify:
+      validate_watches(*open.AsInotify());
       return;
     case state::Open::EventFd:
     case state::Open::SignalFd:
@@ -411,11 +442,17 @@ void validate_socket(std::size_t index,
     require(message != nullptr && socket.family == kUnix, "a message in the wrong place");
     validate_message(*message, socket);
   }
+  require(socket.received.empty() || (is_inet && socket.type == kStream && socket.peer >= 0),
+          "a socket that has received what nobody sent");
   validate_optional_index(socket.peer, all.size(), "socket connected to");
   if (socket.peer < 0) return;
   const state::SocketObjectT& peer = *all[static_cast<std::size_t>(socket.peer)];
-  require(socket.family == kUnix && peer.family == kUnix && peer.type == socket.type,
+  const bool is_tcp = is_inet && socket.type == kStream;
+  const bool peer_is_inet = peer.family == kInet || peer.family == kInet6;
+  require(((socket.family == kUnix && peer.family == kUnix) || (is_tcp && peer_is_inet)) &&
+              peer.type == socket.type,
           "a socket connected to one of another kind");
+  require(!is_tcp || socket.accepted != peer.accepted, "a connection with two equal ends");
   require(socket.type == kDatagram || (peer.peer == static_cast<std::int64_t>(index) &&
                                        socket.peer != static_cast<std::int64_t>(index)),
           "a socket connected to one that is not connected to it");

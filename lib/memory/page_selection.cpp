@@ -43,8 +43,10 @@ void add_shared_data(std::vector<PageRun>& runs, pid_t pid, const PageSource& so
   };
   for (const auto& [begin, end] :
        sys::data_ranges(object, offset_of(source.start), offset_of(source.end)))
+    // The size of SysV memory need not be a multiple of a page, and data ends there.
     add(runs, begin - source.object_offset + source.mapping_start,
-        end - source.object_offset + source.mapping_start);
+        (end + kPageSize - 1) / kPageSize * kPageSize - source.object_offset +
+            source.mapping_start);
 }
 
 }  // namespace

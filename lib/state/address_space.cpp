@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "image/mapping.hpp"
+#include "state/segments.hpp"
 #include "sys/check.hpp"
 #include "sys/memory_features.hpp"
 #include "sys/procfs.hpp"
@@ -156,6 +157,8 @@ class Recorder {
     if (refuse(vma)) return;
     if (is_vdso_part(vma.name))
       add_vdso(vma);
+    else if (SegmentCapture::is_one(vma))
+      add_segment(vma);
     else if (is_shared_anonymous(vma))
       record(vma, MappingKind::shared_anonymous, -1, objects_.add(vma, result_.pages));
     else if (vma.inode == 0 || is_private_huge(vma))
@@ -166,6 +169,7 @@ class Recorder {
 
   CapturedAddressSpace take() {
     state_.shared_objects = objects_.sizes();
+    state_.segments = segments_.take(state_.shared_objects, capture_.refusals);
     result_.state = std::make_unique<state::AddressSpaceT>(std::move(state_));
     return std::move(result_);
   }
@@ -186,7 +190,6 @@ class Recorder {
     if (vma.end > kEndOfUserSpace) return say("lies above 47 bits of address"), true;
     if (vma.protection_key != 0) return say("protection key"), true;
     if (vma.name.starts_with("/secretmem")) return say("secret memory (memfd_secret)"), true;
-    if (vma.name.starts_with("/SYSV")) return say("SysV shared memory"), true;
     if (vma.name.starts_with("/[aio]")) return say("ring of asynchronous I/O"), true;
     if (vma.name.starts_with("anon_inode:")) return say("memory of a kernel object"), true;
     if (vma.name == "[uprobes]") return say("uprobes"), true;
@@ -196,6 +199,12 @@ class Recorder {
   void add_vdso(const sys::Vma& vma) {
     record(vma, MappingKind::vdso, -1, 0);
     if (vma.name == "[vdso]") look_for_pages(vma, PageSource::Which::all);
+  }
+
+  void add_segment(const sys::Vma& vma) {
+    const std::uint64_t object = objects_.add(vma, result_.pages);
+    if (segments_.add(vma, object, capture_.refusals))
+      record(vma, MappingKind::shared_anonymous, -1, object);
   }
 
   void add_anonymous(const sys::Vma& vma) {
@@ -263,6 +272,7 @@ class Recorder {
   CapturedAddressSpace result_;
   state::AddressSpaceT state_;
   SharedObjects objects_;
+  SegmentCapture segments_;
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::int32_t> files_;
 };
 
@@ -409,6 +419,14 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
       return mapping.kind() == MappingKind::shared_anonymous && mapping.object() == i;
     });
     ICECORE_CHECK(user != image.mappings.end());
+    if (const int segment = work.segments[i]; segment >= 0) {
+      // One that was left behind may hold pages that it did not hold then.
+      calls.call("attach shared memory", SYS_shmat,
+                 {static_cast<std::uint64_t>(segment), work.shared_objects[i], 0});
+      calls.call("empty shared memory", SYS_madvise,
+                 {work.shared_objects[i], image.shared_objects[i].size(), MADV_REMOVE});
+      continue;
+    }
     calls.call("map a shared object", SYS_mmap,
                {work.shared_objects[i], image.shared_objects[i].size(), PROT_READ | PROT_WRITE,
                 MAP_SHARED | MAP_ANONYMOUS | flag_bits_for_mmap(*user), ~0ULL, 0});

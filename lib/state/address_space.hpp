@@ -36,6 +36,7 @@ struct Workplace {
   std::uint64_t end = 0;
   std::uint64_t vdso = 0;                     ///< the vdso and its data wait here
   std::vector<std::uint64_t> shared_objects;  ///< each whole and writable, until filled
+  std::vector<int> segments;                  ///< of shmget(2), by shared object; -1: none
 };
 
 /// Finds room of `size_bytes` that no mapping of the image and none of `occupied` touches.

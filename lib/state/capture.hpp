@@ -31,6 +31,9 @@ struct Capture {
   FileTable files;
   bool is_being_loaded = false;   ///< its pager has told what is missing
   std::vector<int> outside = {};  ///< descriptors that belong to whoever restores
+  std::vector<sys::Fd>
+      own_connections;             ///< both ends of TCP connections of the process with itself
+  bool close_connections = false;  ///< of TCP, with others: the restored process finds them reset
   Refusals refusals;  ///< a room that meets what it cannot keep adds to these and goes on
 };
 

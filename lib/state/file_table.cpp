@@ -123,6 +123,12 @@ void FileTable::find_or_keep(state::FileT& file, const sys::FileStatus& status,
   Kept kept{.file = sys::open_file(itself, O_RDONLY | O_NONBLOCK),
             .address = kept_.empty() ? kFilePagesStart : kept_.back().end_address() + kPageSize,
             .size = file.size};
+  constexpr std::uint64_t kHugePages = 0x958458f6;  // HUGETLBFS_MAGIC
+  if (sys::file_system_type(kept.file) == kHugePages)
+    throw Error{Errc::unsupported,
+                fmt::format("{}: a deleted file or memfd of huge pages (hugetlbfs, MFD_HUGETLB): "
+                            "cannot be snapshotted yet",
+                            file.path)};
   if (kept.address >= kFilePagesEnd || kept.size > kFilePagesEnd - kept.address)
     throw Error{Errc::unsupported, fmt::format("{}: {} bytes of deleted files are too many to keep",
                                                file.path, kept.size)};

@@ -200,6 +200,8 @@ void ProcessRebuild::make_address_space() {
   work_.end = work_.start + room;
   work_.vdso = work_.start + process_->area().size();
   std::uint64_t object_at = work_.vdso + kVdsoRoom;
+  segments_.emplace(image);
+  work_.segments = segments_->ids();
   for (const state::SharedObject& object : image.shared_objects) {
     work_.shared_objects.push_back(object_at);
     object_at += up_to_page(object.size());
@@ -228,6 +230,7 @@ void ProcessRebuild::make_address_space() {
   rebuild_bounds(image, plan_->slot_of_file(executable_), *calls_);
   calls_->run();
   kept_files_->seal();
+  segments_->settle();
   memory_.emplace(process_->pid());
 }
 
@@ -315,6 +318,7 @@ void ProcessRebuild::make_threads() {
   const std::vector<pid_t> ids = thread_ids();
   for (std::size_t i = 1; i < ids.size(); ++i) process_->adopt(ids[i], image_.threads[i]->tid);
   rebuild_signal_owners(*image_.descriptors, descriptions_, ids);
+  settle_descriptors(*image_.descriptors, descriptions_, root_);
 
   rebuild_from_outside(image_, process_->pid());
   rebuild_limits(image_, process_->pid());
@@ -489,6 +493,7 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options,
       refusals.add("file {}: {}", file->path, reason);
   check_descriptors(image, options, refusals);
   refuse_lacking_memory(*image.address_space, refusals);
+  check_segments(*image.address_space, refusals);
   const sys::Status own = own_status();
   refuse_lacking_rights(image, own, refusals);
   refuse_lacking_settings(image, own, refusals);

@@ -18,6 +18,7 @@
 #include "state/address_space.hpp"
 #include "state/descriptors/descriptors.hpp"
 #include "state/kept_files.hpp"
+#include "state/segments.hpp"
 #include "sys/userfaultfd.hpp"
 #include "tracee/call_stream.hpp"
 #include "tracee/stub_process.hpp"
@@ -91,6 +92,7 @@ class ProcessRebuild {
 
   // Our own copies of what is passed to the process.
   std::optional<KeptFiles> kept_files_;
+  std::optional<SegmentRebuild> segments_;
   std::vector<sys::Fd> descriptions_;
   struct PlannedFile {
     std::int32_t file;  // of the image, or -1: `path`

@@ -9,6 +9,7 @@
 #include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -201,6 +202,73 @@ TcpState tcp_state(const Fd& socket) {
   return {.state = info.tcpi_state, .backlog = info.tcpi_sacked};
 }
 
+TcpTraffic tcp_traffic(const Fd& socket) {
+  ::tcp_info info{};
+  ::socklen_t size = sizeof info;
+  checked([&] { return ::getsockopt(socket.get(), IPPROTO_TCP, TCP_INFO, &info, &size); },
+          "read the state of a TCP socket");
+  return {.sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans,
+          .received = info.tcpi_bytes_received,
+          .unsent = info.tcpi_notsent_bytes};
+}
+
+Bytes peek_stream(const Fd& socket) {
+  int waiting = 0;
+  checked([&] { return ::ioctl(socket.get(), FIONREAD, &waiting); }, "ask what waits in a socket");
+  Bytes bytes(static_cast<std::size_t>(waiting));
+  if (bytes.empty()) return bytes;
+  const auto got = checked(
+      [&] { return ::recv(socket.get(), bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT); },
+      "look at what waits in a socket");
+  if (static_cast<std::size_t>(got) != bytes.size())
+    throw Error{Errc::unsupported,
+                "TCP connection: urgent data waits in it: cannot be snapshotted yet"};
+  return bytes;
+}
+
+void send_stream(const Fd& socket, std::span<const std::uint8_t> bytes) {
+  constexpr int kPatienceMs = 5000;
+  while (!bytes.empty()) {
+    const auto sent = ::send(socket.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) throw_errno(errno, "send over a socket");
+    if (sent > 0) bytes = bytes.subspan(static_cast<std::size_t>(sent));
+    ::pollfd ask{socket.get(), POLLOUT, 0};
+    if (sent < 0 && ::poll(&ask, 1, kPatienceMs) == 0)
+      throw Error{Errc::io, fmt::format("send over a socket: no room for {} bytes", bytes.size())};
+  }
+}
+
+void end_without_trace(const Fd& socket) {
+  const ::linger at_once{.l_onoff = 1, .l_linger = 0};
+  checked(
+      [&] { return ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once); },
+      "set a socket to reset");
+}
+
+Bytes plain_address(std::span<const std::uint8_t> address) {
+  ::in6_addr host{};
+  if (family_of(address) == AF_INET) {
+    const auto in = parse<::sockaddr_in>(address);
+    host.s6_addr[10] = host.s6_addr[11] = 0xff;
+    std::memcpy(&host.s6_addr[12], &in.sin_addr, sizeof in.sin_addr);
+  } else {
+    host = parse<::sockaddr_in6>(address).sin6_addr;
+  }
+  Bytes plain(sizeof host + sizeof(std::uint16_t));
+  const std::uint16_t port = port_of(address);
+  std::memcpy(plain.data(), &host, sizeof host);
+  std::memcpy(plain.data() + sizeof host, &port, sizeof port);
+  return plain;
+}
+
+Fd accept_from(const Fd& listener, std::span<const std::uint8_t> remote) {
+  for (;;) {
+    Fd accepted{checked([&] { return ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC); },
+                        "accept a connection")};
+    if (plain_address(remote_address(accepted)) == plain_address(remote)) return accepted;
+  }
+}
+
 bool is_hung_up(const Fd& socket) {
   ::pollfd ask{socket.get(), POLLRDHUP, 0};
   ::poll(&ask, 1, 0);
@@ -265,12 +333,7 @@ Fd make_hung_up_connection(int family) {
         checked([&] { return ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC); },
                 "accept a connection")};
     if (remote_address(accepted) != here) continue;  // of somebody else
-    const ::linger at_once{.l_onoff = 1, .l_linger = 0};
-    checked(
-        [&] {
-          return ::setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-        },
-        "set a socket to reset");
+    end_without_trace(accepted);
     break;
   }
   return client;

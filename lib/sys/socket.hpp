@@ -83,6 +83,29 @@ struct TcpState {
 };
 TcpState tcp_state(const Fd& socket);
 
+/// What has gone over a TCP connection, in bytes; an end counts as a byte that was received.
+struct TcpTraffic {
+  std::uint64_t sent = 0;
+  std::uint64_t received = 0;
+  std::uint64_t unsent = 0;  ///< waits to be sent
+};
+TcpTraffic tcp_traffic(const Fd& socket);
+
+/// What waits to be read from a stream, left in it.
+Bytes peek_stream(const Fd& socket);
+/// Sends all of it, as far as there is room for it within seconds.
+void send_stream(const Fd& socket, std::span<const std::uint8_t> bytes);
+
+/// When its last descriptor is closed the connection is reset, and leaves nothing behind.
+void end_without_trace(const Fd& socket);
+
+/// An internet address in one form, whatever the family of its socket: equal when they are the
+/// same.
+Bytes plain_address(std::span<const std::uint8_t> address);
+
+/// The connection that came from `remote`; others that come in between are hung up.
+Fd accept_from(const Fd& listener, std::span<const std::uint8_t> remote);
+
 /// True when it was connected and the other side is gone.
 bool is_hung_up(const Fd& socket);
 

@@ -186,8 +186,13 @@ const Refused kRefused[] = {
     {"own_segments", {"modify_ldt"}},
     {"user_dispatch", {"syscall user dispatch"}},
     {"time_of_children", {"time namespace"}},
-    {"inotify", {"fd ", "inotify"}},
-    {"sysv_shm", {"SYSV"}},
+    {"waiting_events", {"fd ", "inotify", "events wait"}},
+    {"lost_watch", {"fd ", "inotify", "no path"}},
+    {"fanotify", {"fd ", "fanotify"}},
+    {"huge_memfd", {"fd ", "memfd", "huge pages"}},
+    {"lost_folder", {"working directory", "deleted"}},
+    {"read_only_segment", {"SysV shared memory", "SHM_RDONLY"}},
+    {"common_segment", {"SysV shared memory", "others are attached"}},
     {"secret_memory", {"mapping", "secret memory"}},
     {"asynchronous_io", {"mapping", "asynchronous I/O"}},
     {"shared_huge_pages", {"mapping", "huge pages"}},
@@ -251,6 +256,20 @@ TEST_CASE("state that is easily lost is kept or refused") {
   } catch (const NotHere& reason) {
     skip(kind + ": " + reason.what());
   }
+}
+
+TEST_CASE("a TCP connection with others is reset in the restored process if that is wanted") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  Target target{"refused_states", {folder.path(), "tcp_connection"}};
+  const Outcome taken = icecore({"snapshot", std::to_string(target.pid()), "--tcp", "close",
+                                 "--kill", "-o", image, "--no-fsync"});
+  INFO(taken.err);
+  REQUIRE(taken.status == 0);
+  target.process().await_end();
+  RestoredByTool restored{image};
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(restored.ask("reset?") == "yes");
 }
 
 TEST_CASE("every reason is in one message") {

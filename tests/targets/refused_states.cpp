@@ -41,9 +41,11 @@ static void fork_child(bool ends_at_once) {
   std::_Exit(0);
 }
 
+static int client = -1;
+
 static void connect_by_tcp() {
   const int listener = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
-  const int client = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
+  client = static_cast<int>(must(::socket(AF_INET, SOCK_STREAM, 0), "socket"));
   sockaddr_in address = {};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -142,11 +144,41 @@ static void dispatch_system_calls() {
   must(::prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector), "dispatch");
 }
 
-static void attach_sysv_memory() {
+static void attach_sysv_memory(int flags, bool others) {
   const int id = static_cast<int>(must(::shmget(IPC_PRIVATE, 4096, 0600), "shmget"));
-  const bool attached = ::shmat(id, nullptr, 0) != reinterpret_cast<void*>(-1);
+  const bool attached = ::shmat(id, nullptr, flags) != reinterpret_cast<void*>(-1);
+  if (others) fork_child(false);  // attached as well
   ::shmctl(id, IPC_RMID, nullptr);
   require(attached, "shmat");
+}
+
+static void let_events_wait() {
+  const int instance = static_cast<int>(must(::inotify_init(), "inotify_init"));
+  must(::inotify_add_watch(instance, folder.c_str(), IN_CREATE), "inotify_add_watch");
+  open_in_folder("created");
+}
+
+/// What is watched has no name that anybody knows.
+static void watch_lost_file() {
+  const int instance = static_cast<int>(must(::inotify_init(), "inotify_init"));
+  const int file = open_in_folder("watched");
+  must(::inotify_add_watch(instance, (folder + "/watched").c_str(), IN_MODIFY), "watch");
+  must(::unlink((folder + "/watched").c_str()), "unlink");
+  must(file, "open");
+}
+
+static void watch_everything() { must(::syscall(SYS_fanotify_init, 0, O_RDONLY), "fanotify_init"); }
+
+/// Open, but not mapped.
+static void open_huge_pages() {
+  constexpr unsigned kHuge = 4;  // MFD_HUGETLB
+  must(::syscall(SYS_memfd_create, "huge", kHuge), "memfd_create");
+}
+
+static void lose_folder() {
+  must(::mkdir((folder + "/lost").c_str(), 0700), "mkdir");
+  must(::chdir((folder + "/lost").c_str()), "chdir");
+  must(::rmdir((folder + "/lost").c_str()), "rmdir");
 }
 
 static void open_fifo() {
@@ -262,8 +294,13 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"lost_name", lose_name},
     {"hidden_mount", hide_mount},
     {"supervised", ask_a_supervisor},
-    {"inotify", [] { must(::inotify_init(), "inotify_init"); }},
-    {"sysv_shm", attach_sysv_memory},
+    {"waiting_events", let_events_wait},
+    {"lost_watch", watch_lost_file},
+    {"fanotify", watch_everything},
+    {"huge_memfd", open_huge_pages},
+    {"lost_folder", lose_folder},
+    {"read_only_segment", [] { attach_sysv_memory(SHM_RDONLY, false); }},
+    {"common_segment", [] { attach_sysv_memory(0, true); }},
     {"fifo", open_fifo},
     {"userfaultfd", [] { must(::syscall(SYS_userfaultfd, 0), "userfaultfd"); }},
     {"pidfd", [] { must(::syscall(SYS_pidfd_open, 1, 0), "pidfd_open"); }},
@@ -309,5 +346,9 @@ int main(int, char** arguments) {
   } catch (const Wrong& wrong) {
     return say(std::string{"skip: "} + wrong.what()), 0;
   }
-  return serve(check);
+  return serve(check, {{"reset?", [](auto&) {
+                          char byte;
+                          const long got = raw(SYS_read, client, &byte, 1);
+                          return got == -ECONNRESET ? "yes" : "no: " + std::to_string(got);
+                        }}});
 }

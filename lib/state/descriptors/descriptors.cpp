@@ -27,10 +27,10 @@ constexpr std::size_t kSentAtOnce = 24;  // see DescriptorPlan::send
 static_assert(kSentAtOnce <= sys::kMaxSentDescriptors);
 
 /// The first that matches is the room of a description.
-constexpr std::array kRooms{
-    &path_only_room, &kernel_file_room, &regular_file_room, &directory_room,   &device_room,
-    &pipe_room,      &fifo_room,        &eventfd_room,      &epoll_room,       &timerfd_room,
-    &signalfd_room,  &pidfd_room,       &unix_socket_room,  &inet_socket_room, &external_room};
+constexpr std::array kRooms{&path_only_room, &kernel_file_room, &regular_file_room, &directory_room,
+                            &device_room,    &pipe_room,        &fifo_room,         &eventfd_room,
+                            &epoll_room,     &timerfd_room,     &signalfd_room,     &pidfd_room,
+                            &inotify_room,   &unix_socket_room, &inet_socket_room,  &external_room};
 
 struct UnknownKind {
   std::string_view link;
@@ -38,7 +38,6 @@ struct UnknownKind {
 };
 /// What has no room yet, for people.
 constexpr std::array kUnknown{
-    UnknownKind{"anon_inode:inotify", "inotify"},
     UnknownKind{"anon_inode:[fanotify]", "fanotify"},
     UnknownKind{"anon_inode:[io_uring]", "io_uring instance"},
     UnknownKind{"anon_inode:[userfaultfd]", "userfaultfd"},
@@ -259,6 +258,10 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
     }
     if (const auto* place = description.open.AsPathOnly())
       check_type(place->path, place->mode, number);
+    if (const auto* inotify = description.open.AsInotify())
+      for (const auto& watch : inotify->watches)
+        if (!sys::try_link_status(watch->path))
+          refusals.add("fd {}: inotify: {}, which it watches, does not exist", number, watch->path);
     if (const auto* fifo = description.open.AsFifo()) check_type(fifo->path, S_IFIFO, number);
     if (const auto* external = description.open.AsExternal(); external != nullptr &&
                                                               !options.external.contains(number) &&
@@ -281,6 +284,12 @@ void rebuild_signal_owners(const state::DescriptorsT& image,
                            const std::vector<pid_t>& threads) {
   for (std::size_t i = 0; i < descriptions.size(); ++i)
     if (descriptions[i]) rebuild_signal_owner(descriptions[i], *image.descriptions[i], threads);
+}
+
+void settle_descriptors(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
+                        const std::string& root) {
+  settle_sockets(image, descriptions);
+  rebuild_watches(image, descriptions, root);
 }
 
 void receive_descriptors(int socket, std::size_t total, CallStream& calls) {

@@ -36,6 +36,11 @@ void rebuild_signal_owners(const state::DescriptorsT& image,
                            const std::vector<sys::Fd>& descriptions,
                            const std::vector<pid_t>& threads);
 
+/// What has to wait until the process has all its descriptors and we open no more files.  `root`
+/// stands before every path.
+void settle_descriptors(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
+                        const std::string& root);
+
 /// Adds the calls that receive so many descriptors over a socket, in the lowest free slots.
 void receive_descriptors(int socket, std::size_t count, CallStream& calls);
 

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sockets of TCP, UDP and netlink(7) without a connection, listening ones included, and connections
-// that have ended.  Who waits to be accepted is not kept: it is hung up when the snapshotted
-// process ends. Nor are datagrams that wait, which UDP may lose at any time.
+// Sockets of TCP, UDP and netlink(7): listening, without a connection, with one that has ended, and
+// TCP connections of the process with itself, which are made anew.  Who waits to be accepted is not
+// kept: it is hung up when the snapshotted process ends.  Nor are datagrams that wait, which UDP
+// may lose at any time.
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "state/descriptors/sockets.hpp"
 #include "sys/call.hpp"
@@ -35,7 +38,67 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return open.number > 2 || !is_tcp(kind) || sys::remote_address(open.copy).empty();
 }
 
-void capture_tcp(const OpenDescription& open, state::SocketObjectT& object) {
+/// The descriptor that holds the other end, if the process does.
+const FoundDescriptor* other_end(DescriptorCapture& all, const sys::Bytes& local,
+                                 const sys::Bytes& remote) {
+  if (!all.connections) {
+    all.connections.emplace();
+    for (const FoundDescriptor& found : all.found) {
+      // Those belong to whoever restores.
+      if (found.number <= 2 || std::ranges::count(all.capture.outside, found.number) != 0) continue;
+      if (!S_ISSOCK(found.status.st_mode) || !is_tcp(sys::socket_kind(found.copy))) continue;
+      if (const auto to = sys::remote_address(found.copy); !to.empty())
+        all.connections->try_emplace(
+            {sys::plain_address(sys::local_address(found.copy)), sys::plain_address(to)}, &found);
+    }
+  }
+  const auto found = all.connections->find({sys::plain_address(remote), sys::plain_address(local)});
+  return found == all.connections->end() ? nullptr : found->second;
+}
+
+/// It has said that it will send no more.
+bool has_ended(int tcp_state) {
+  return tcp_state == TCP_FIN_WAIT1 || tcp_state == TCP_FIN_WAIT2 || tcp_state == TCP_CLOSING ||
+         tcp_state == TCP_LAST_ACK;
+}
+
+void refuse_what_is_on_its_way(const sys::Fd& from, const sys::Fd& to) {
+  const sys::TcpTraffic sent = sys::tcp_traffic(from), arrived = sys::tcp_traffic(to);
+  const std::uint64_t end = has_ended(sys::tcp_state(from).state) ? 1 : 0;
+  if (sent.unsent != 0 || (arrived.received != sent.sent && arrived.received != sent.sent + end))
+    throw Error{Errc::unsupported,
+                "TCP connection of the process with itself: more has been sent than the receiving "
+                "end has room for: cannot be snapshotted yet; try again"};
+}
+
+void capture_connection(DescriptorCapture& all, const OpenDescription& open, int tcp_state,
+                        std::int32_t index) {
+  const sys::Bytes local = object_at(all, index).local, remote = sys::remote_address(open.copy);
+  const FoundDescriptor* const other = other_end(all, local, remote);
+  if (other == nullptr && all.capture.close_connections) {
+    object_at(all, index).peer_gone = true;
+    return;
+  }
+  if (other == nullptr)
+    throw Error{Errc::unsupported,
+                fmt::format("TCP connection from {} to {}: cannot be snapshotted yet; with --tcp "
+                            "close the restored process finds it reset",
+                            sys::address_text(local), sys::address_text(remote))};
+  all.capture.own_connections.push_back(sys::duplicate(open.copy.get()));
+  refuse_what_is_on_its_way(open.copy, other->copy);
+  refuse_what_is_on_its_way(other->copy, open.copy);
+  const std::int32_t peer = socket_index(all, other->status.st_ino);
+  state::SocketObjectT& object = object_at(all, index);
+  object.remote = remote;
+  object.peer = peer;
+  object.accepted = index < peer;  // either end may be
+  object.received = sys::peek_stream(open.copy);
+  if (has_ended(tcp_state)) object.shut |= 2;
+  if (tcp_state == TCP_ESTABLISHED && sys::is_hung_up(open.copy)) object.shut |= 1;
+}
+
+void capture_tcp(DescriptorCapture& all, const OpenDescription& open, std::int32_t index) {
+  state::SocketObjectT& object = object_at(all, index);
   const sys::TcpState tcp = sys::tcp_state(open.copy);
   switch (tcp.state) {
     case TCP_LISTEN:
@@ -44,13 +107,32 @@ void capture_tcp(const OpenDescription& open, state::SocketObjectT& object) {
       return;
     case TCP_CLOSE:
       object.peer_gone = sys::is_hung_up(open.copy);
+      if (object.peer_gone && !sys::peek_stream(open.copy).empty())
+        throw Error{Errc::unsupported,
+                    "TCP connection that has ended: what it has received has not been read: cannot "
+                    "be snapshotted yet"};
       return;
-    default:
+    case TCP_SYN_SENT:
+    case TCP_SYN_RECV:
       throw Error{Errc::unsupported,
-                  fmt::format("TCP connection from {} to {}: cannot be snapshotted yet",
-                              sys::address_text(object.local),
-                              sys::address_text(sys::remote_address(open.copy)))};
+                  "TCP connection that is being made: cannot be snapshotted; try again"};
+    default:
+      return capture_connection(all, open, tcp.state, index);
   }
+}
+
+/// One that the process has just sent to itself is not the network's to lose.
+void refuse_own_datagrams(const DescriptorCapture& all, const OpenDescription& open) {
+  if (!sys::has_input(open.copy)) return;
+  std::set<std::uint16_t> ports;
+  for (const FoundDescriptor& found : all.found)
+    if (S_ISSOCK(found.status.st_mode) && is_udp(sys::socket_kind(found.copy)))
+      ports.insert(sys::port_of(sys::local_address(found.copy)));
+  for (const sys::SocketMessage& message : sys::peek_messages(open.copy))
+    if (ports.contains(sys::port_of(message.from)))
+      throw Error{Errc::unsupported,
+                  "UDP socket: a datagram that the process has sent to itself waits in it: cannot "
+                  "be snapshotted yet; try again"};
 }
 
 void capture_netlink(const OpenDescription& open, state::SocketObjectT& object) {
@@ -69,8 +151,14 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   state::SocketT reference;
   reference.socket = capture_socket(all, open, kind);
   state::SocketObjectT& object = object_at(all, reference.socket);
-  if (is_tcp(kind)) capture_tcp(open, object);
-  if (is_udp(kind)) object.remote = sys::remote_address(open.copy);
+  if (is_tcp(kind)) {
+    capture_tcp(all, open, reference.socket);
+    return opened(reference);
+  }
+  if (is_udp(kind)) {
+    refuse_own_datagrams(all, open);
+    object.remote = sys::remote_address(open.copy);
+  }
   if (kind.family == AF_NETLINK) capture_netlink(open, object);
   return opened(reference);
 }
@@ -87,8 +175,60 @@ int try_bind(const sys::Fd& socket, const state::SocketObjectT& object) {
   const int before = sys::integer_option(socket, SOL_SOCKET, SO_REUSEADDR);
   if (before == 0) sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
   const int err = sys::try_bind(socket, object.local);
-  if (before == 0) sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 0);
+  // listen(2) asks for the name once more; see settle_sockets().
+  if (before == 0 && !object.listening)
+    sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 0);
   return err;
+}
+
+bool has_option(const state::SocketObjectT& object, int level, int name) {
+  return std::ranges::any_of(object.options, [&](const auto& option) {
+    return option->level == level && option->name == name;
+  });
+}
+
+struct Connection {
+  sys::Fd client;
+  sys::Fd server;
+};
+
+/// Nothing when what is left of the original connection is in the way for a moment (TIME_WAIT).
+std::optional<Connection> try_connect(const state::SocketObjectT& client,
+                                      const state::SocketObjectT& server) {
+  const auto bound = [](sys::Fd socket, const state::SocketObjectT& object) {
+    sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
+    sys::bind(socket, object.local);
+    return socket;
+  };
+  const sys::Fd listener = bound(sys::make_socket(kind_of(server)), server);
+  sys::listen(listener, 8);
+  Connection made{.client = bound(make_socket_for(client), client), .server = {}};
+  if (const int err = sys::try_connect(made.client, client.remote); err == EADDRNOTAVAIL)
+    return std::nullopt;
+  else if (err != 0)
+    sys::throw_errno(err, fmt::format("connect a socket to {}", sys::address_text(client.remote)));
+  made.server = sys::accept_from(listener, client.local);
+  if (sys::status(made.server).st_uid != server.user) sys::change_owner(made.server, server.user);
+  rebuild_socket_options(made.server, server, false);
+  // Until all names are taken: who listens needs the same one.
+  sys::set_integer_option(made.server, SOL_SOCKET, SO_REUSEADDR, 1);
+  return made;
+}
+
+/// Which end connects does not show.  The one that closed first is in the way of one of the two,
+/// for a second.
+Connection make_connection(const state::SocketObjectT& client, const state::SocketObjectT& server) {
+  constexpr std::chrono::milliseconds kPause{20};
+  constexpr int kAttempts = 150;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    if (auto made = try_connect(client, server)) return std::move(*made);
+    if (auto made = try_connect(server, client))
+      return {.client = std::move(made->server), .server = std::move(made->client)};
+    std::this_thread::sleep_for(kPause);
+  }
+  throw Error{Errc::io,
+              fmt::format("TCP connection from {} to {}: is in use here",
+                          sys::address_text(client.local), sys::address_text(server.local))};
 }
 
 void rebuild_netlink(const sys::Fd& socket, const state::SocketObjectT& object) {
@@ -105,8 +245,38 @@ void rebuild_netlink(const sys::Fd& socket, const state::SocketObjectT& object) 
 
 }  // namespace
 
+void rebuild_tcp_connections(DescriptorRebuild& all) {
+  const auto& objects = all.process.descriptors->sockets;
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    if (objects[i]->family == AF_UNIX || objects[i]->peer < 0 || !objects[i]->accepted) continue;
+    const auto peer = static_cast<std::size_t>(objects[i]->peer);
+    Connection made = make_connection(*objects[peer], *objects[i]);
+    all.sockets[i] = std::move(made.server);
+    all.sockets[peer] = std::move(made.client);
+  }
+}
+
+void fill_tcp_connection(DescriptorRebuild& all, std::size_t index) {
+  const state::SocketObjectT& object = *all.process.descriptors->sockets[index];
+  if (object.family == AF_UNIX || object.peer < 0) return;
+  const sys::Fd& sender = all.sockets[static_cast<std::size_t>(object.peer)];
+  const sys::RoomToSend room{sender};
+  sys::send_stream(sender, object.received);
+}
+
+void settle_sockets(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions) {
+  for (std::size_t i = 0; i < descriptions.size(); ++i) {
+    if (!descriptions[i] || image.descriptions[i]->open.type != state::Open::Socket) continue;
+    const state::SocketObjectT& object = object_of(image, *image.descriptions[i]);
+    if (is_tcp(kind_of(object)) && (object.listening || object.peer >= 0) &&
+        !has_option(object, SOL_SOCKET, SO_REUSEADDR))
+      sys::set_integer_option(descriptions[i], SOL_SOCKET, SO_REUSEADDR, 0);
+  }
+}
+
 void rebuild_inet_socket(DescriptorRebuild& all, std::size_t index) {
   const state::SocketObjectT& object = *all.process.descriptors->sockets[index];
+  if (object.peer >= 0) return;  // made with its connection
   if (object.peer_gone) {
     all.sockets[index] = sys::make_hung_up_connection(object.family);
     rebuild_socket_options(all.sockets[index], object, false);
@@ -129,8 +299,9 @@ void check_inet_socket(const state::SocketObjectT& object, const std::string& wh
   const char* const protocol = is_tcp(kind_of(object)) ? "TCP" : "UDP";
   const std::string address = sys::address_text(object.local);
   if (err == EADDRINUSE)
-    refusals.add_transient("{}: {} socket: {} is in use here: end the process that has it", who,
-                           protocol, address);
+    refusals.add_transient(
+        "{}: {} socket: {} is in use here: end the process that has it{}", who, protocol, address,
+        is_tcp(kind_of(object)) ? ", or wait a minute for a connection to end" : "");
   else if (err == EADDRNOTAVAIL)
     refusals.add("{}: {} socket: {} is no address of this machine", who, protocol, address);
   else if (err != 0)

@@ -15,6 +15,7 @@
 #include "image/state_generated.h"
 #include "state/capture.hpp"
 #include "sys/files.hpp"
+#include "sys/socket.hpp"
 #include "tracee/call_stream.hpp"
 
 namespace icecore {
@@ -47,6 +48,9 @@ struct DescriptorCapture {
   std::set<std::uint64_t> writable_pipes = {};
   std::vector<std::unique_ptr<state::SocketObjectT>> sockets = {};
   std::map<std::uint64_t, std::int32_t> socket_index = {};  ///< by inode
+  /// Descriptors of TCP connections, by their own address and the other one; once it is asked for.
+  std::optional<std::map<std::pair<sys::Bytes, sys::Bytes>, const FoundDescriptor*>> connections =
+      {};
 };
 
 /// What all descriptors have in common while they are rebuilt, in our own process.
@@ -93,6 +97,11 @@ void refuse_mixed_pipes(const DescriptorCapture& all);
 /// Gives a fresh pipe its capacity and contents.
 void fill_pipe(const sys::Fd& write_end, const state::PipeObjectT& pipe);
 
+/// What inotify instances watch; as late as possible, since we open files ourselves.  `root` stands
+/// before every path.
+void rebuild_watches(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
+                     const std::string& root);
+
 /// Wraps a table of the schema.
 template <class Table>
 state::OpenUnion opened(Table table) {
@@ -113,6 +122,7 @@ extern const DescriptorRoom epoll_room;
 extern const DescriptorRoom timerfd_room;
 extern const DescriptorRoom signalfd_room;
 extern const DescriptorRoom pidfd_room;
+extern const DescriptorRoom inotify_room;
 extern const DescriptorRoom unix_socket_room;
 extern const DescriptorRoom inet_socket_room;
 extern const DescriptorRoom external_room;

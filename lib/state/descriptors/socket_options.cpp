@@ -223,7 +223,9 @@ void rebuild_buffer(const sys::Fd& socket, int name, int size) {
 void rebuild_option(const sys::Fd& socket, const state::SocketOptionT& option) {
   if (option.level == SOL_SOCKET && (option.name == SO_SNDBUF || option.name == SO_RCVBUF))
     return rebuild_buffer(socket, option.name, integer(option.value));
-  sys::set_socket_option(socket, option.level, option.name, option.value);
+  // A socket that was accepted has some from the one that listens, as IPV6_V6ONLY.
+  if (sys::socket_option(socket, option.level, option.name) != option.value)
+    sys::set_socket_option(socket, option.level, option.name, option.value);
 }
 
 bool is_late(const state::SocketOptionT& option) {
@@ -295,6 +297,7 @@ sys::Fd rebuild_socket(DescriptorRebuild& all, const state::DescriptionT& descri
   if (all.sockets.empty()) {
     all.sockets.resize(objects.size());
     rebuild_unix_sockets(all);
+    rebuild_tcp_connections(all);
     for (std::size_t i = 0; i < objects.size(); ++i)
       if (objects[i]->family != AF_UNIX) rebuild_inet_socket(all, i);
   }

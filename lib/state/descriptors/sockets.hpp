@@ -33,6 +33,13 @@ void rebuild_unix_sockets(DescriptorRebuild& all);
 /// Once there is a descriptor for every description: what waits in them, and what follows.
 void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptions);
 void rebuild_inet_socket(DescriptorRebuild& all, std::size_t index);
+/// Connections of the process with itself; before any other socket takes its name.
+void rebuild_tcp_connections(DescriptorRebuild& all);
+/// What waits in one, once every socket has its name.
+void fill_tcp_connection(DescriptorRebuild& all, std::size_t index);
+
+/// Takes back what let sockets share names while they were made, once all listen that did.
+void settle_sockets(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions);
 
 /// Reasons why a socket could not have its name here.
 void check_unix_socket(const state::SocketObjectT& object, const std::string& who,

@@ -312,10 +312,10 @@ void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptio
           by_name ? std::span<const std::uint8_t>{object.local} : std::span<const std::uint8_t>{});
     }
   }
+  for (std::size_t i = 0; i < image.sockets.size(); ++i) fill_tcp_connection(all, i);
   for (std::size_t i = 0; i < image.sockets.size(); ++i) {
     const state::SocketObjectT& object = *image.sockets[i];
-    if (object.family == AF_UNIX && object.shut != 0 && !object.peer_gone)
-      sys::shut_down(all.sockets[i], object.shut);
+    if (object.shut != 0 && !object.peer_gone) sys::shut_down(all.sockets[i], object.shut);
     rebuild_socket_options(all.sockets[i], object, true);
   }
   all.other_ends.clear();
