@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 
 #include <stdexcept>
 
@@ -57,6 +58,18 @@ std::string Conversation::hear(std::chrono::milliseconds patience) {
   std::string line = unread_.substr(0, end);
   unread_.erase(0, end + 1);
   return line;
+}
+
+bool Conversation::all_read() const {
+  int unread = 0;
+  must(::ioctl(to_.get(), FIONREAD, &unread), "ask a pipe for its contents");
+  return unread == 0;
+}
+
+std::optional<std::string> Conversation::heard() {
+  ::pollfd wait = {from_.get(), POLLIN, 0};
+  if (must(::poll(&wait, 1, 0), "poll") == 0 || (wait.revents & POLLIN) == 0) return std::nullopt;
+  return hear();
 }
 
 }  // namespace test

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,11 @@ class Conversation {
 
   void tell(std::string_view line);
   std::string hear(std::chrono::milliseconds patience = kPatience);
+
+  /// True when the process has read all that it was told.
+  bool all_read() const;
+  /// A line that has come, if any; also after the process has ended.
+  std::optional<std::string> heard();
 
   /// Ends its standard input.
   void hang_up() { to_ = Descriptor{}; }

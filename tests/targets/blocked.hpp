@@ -26,7 +26,9 @@ class Blocked {
   /// Returns once the thread is inside the call.
   Blocked(const Wait& wait, long timeout_ms) {
     std::thread{[this, call = wait.call, timeout_ms] { run(call, timeout_ms); }}.detach();
-    await([&] { return inside(wait.number); }, "the thread never blocked");
+    // It may be snapshotted at once, and then goes on in restart_syscall.
+    await([&] { return inside(wait.number) || inside(SYS_restart_syscall); },
+          "the thread never blocked");
   }
 
   /// Waits until the thread is inside the call again.  It may be on its way there when it was
