@@ -122,7 +122,7 @@ void check_segments(const state::AddressSpaceT& image, Refusals& refusals) {
     if (segment->removed) continue;
     if (const auto status = sys::segment_status(segment->id)) {
       if (!is_left_behind(*segment, *status))
-        refusals.add(
+        refusals.add_transient(
             "SysV shared memory {}: there is one here that others use: end the processes that do, "
             "or remove it with ipcrm -m {}",
             segment->id, segment->id);
