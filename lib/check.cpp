@@ -82,7 +82,11 @@ std::vector<Finding> Image::check(const RestoreOptions& options) const {
   std::vector<Finding> findings = check_image(data().reader, options);
   const state::ManifestT& manifest = data().reader.manifest();
   add_fine("cpu", "cpu", findings);
-  add_fine("kernel", "kernel", findings);
+  add_fine("kernel",
+           foreign_vdso(manifest).empty()
+               ? "kernel"
+               : "kernel (another vdso: entry points of the old one will lead to the new one)",
+           findings);
   add_fine("file", fmt::format("files ({})", manifest.process->files.size()), findings);
   add_fine("fd", "descriptors", findings);
   add_fine("pid", "process ids", findings);

@@ -10,6 +10,7 @@
 #include <signal.h>
 
 #include "check.hpp"
+#include "compat/platform.hpp"
 #include "fault_injection.hpp"
 #include "guest_area.hpp"
 #include "memory/page_store.hpp"
@@ -143,7 +144,7 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
       files_to_read(data, pages, report.lazy, last_time ? &*last_time : nullptr)};
 
   // From here to let_run() every exception, and our own death, kills what has been built.
-  ProcessRebuild rebuild{process, pages, options, in_namespace};
+  ProcessRebuild rebuild{process, pages, options, in_namespace, foreign_vdso(image.manifest())};
   fault_point("restore: started");
   stop_if_asked(options);
 

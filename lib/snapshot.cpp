@@ -48,6 +48,7 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   watch.lap();
 
   FrozenProcess process = FrozenProcess::freeze(pid, options.stop);
+  leave_vdso(process, options.stop);
   sleeps.process_is_frozen(process);
   report.freeze = watch.lap();
   fault_point("snapshot: frozen");

@@ -33,6 +33,8 @@ struct Host {
   /// digest of the code in them.
   std::vector<std::string> vdso_parts;
   std::string vdso_digest;
+  /// What it offers to programs, sorted: an image of another kernel calls these by their names.
+  std::vector<std::string> vdso_functions;
 
   /// 16 hexadecimal digits; the same on two machines exactly if all of the above but the first four
   /// is.

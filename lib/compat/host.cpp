@@ -41,6 +41,7 @@ Host parse(const JsonValue& object) {
     host.xsave_offsets.push_back(unsigned_number(offset));
   host.vdso_parts = object["vdso_parts"].texts();
   host.vdso_digest = object["vdso_digest"].text();
+  host.vdso_functions = object["vdso_functions"].texts();
   host.worker_type = worker_type_of(host);
   if (host.worker_type != object["worker_type"].text())
     throw Error{Errc::invalid_argument, "its worker_type is not that of what it says"};
@@ -61,8 +62,7 @@ bool fits(const Host& from, const Host& to) {
   };
   for (std::size_t i = 0; i < 64; ++i)
     if (!same_place(i)) return false;
-  return std::ranges::includes(to.cpu_features, from.cpu_features) &&
-         from.vdso_parts == to.vdso_parts && from.vdso_digest == to.vdso_digest &&
+  return std::ranges::includes(to.cpu_features, from.cpu_features) && can_lead_vdso(from, to) &&
          from.page_size_bytes == to.page_size_bytes && from.gpu == to.gpu &&
          from.gpu_driver == to.gpu_driver;
 }
@@ -105,7 +105,8 @@ std::string to_json(const Host& host) {
       .add("xsave_components", host.xsave_components)
       .add("xsave_offsets", host.xsave_offsets)
       .add("vdso_parts", host.vdso_parts)
-      .add("vdso_digest", host.vdso_digest);
+      .add("vdso_digest", host.vdso_digest)
+      .add("vdso_functions", host.vdso_functions);
   return object.text();
 }
 

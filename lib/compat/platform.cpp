@@ -3,13 +3,17 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/user.h>
 
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <optional>
+#include <utility>
 
 #include "compat/baseline.hpp"
 #include "image/digest.hpp"
+#include "image/vdso_text.hpp"
 #include "sys/cpu.hpp"
 #include "sys/proc_maps.hpp"
 #include "sys/process.hpp"
@@ -78,14 +82,50 @@ std::vector<std::string> vdso_parts(const state::AddressSpaceT& image) {
   return parts;
 }
 
+bool has_same_vdso(const state::ManifestT& image, const Host& host) {
+  const auto wanted = vdso_parts(*image.process->address_space);
+  return wanted.empty() ||
+         (host.vdso_parts == wanted && host.vdso_digest == digest_text(image.platform->vdso));
+}
+
+/// Where the text of the image's vdso lies, if that is known in full.
+std::optional<std::pair<std::uint64_t, std::uint64_t>> vdso_range(const state::ManifestT& image) {
+  const state::AddressSpaceT& space = *image.process->address_space;
+  for (const state::Mapping& mapping : space.mappings)
+    if (mapping.kind() == state::MappingKind::vdso && mapping.name() >= 0 &&
+        space.names[static_cast<std::size_t>(mapping.name())] == "[vdso]" &&
+        mapping.end() - mapping.start() == image.platform->vdso.size())
+      return std::pair{mapping.start(), mapping.end()};
+  return std::nullopt;
+}
+
+std::uint64_t instruction_pointer(const state::ThreadT& thread) {
+  ::user_regs_struct registers;
+  std::memcpy(&registers, thread.registers.data(), sizeof registers);
+  return registers.rip;
+}
+
+/// Why the entry points of the image's vdso cannot lead to that of the host; empty when they can.
+std::string why_it_cannot_lead(const state::ManifestT& image, const Host& host) {
+  const auto range = vdso_range(image);
+  const auto functions = function_names(vdso_functions(image.platform->vdso));
+  if (!range || functions.empty() || host.vdso_functions.empty()) return "which is not understood";
+  const auto stranded = stranded_functions(functions, host.vdso_functions);
+  if (!stranded.empty())
+    return fmt::format("which offers what this kernel has not: {}", fmt::join(stranded, " "));
+  for (const auto& thread : image.process->threads)
+    if (instruction_pointer(*thread) - range->first < range->second - range->first)
+      return fmt::format("and thread {} was inside it", thread->tid);
+  return {};
+}
+
 void compare_vdso(const state::ManifestT& image, const Host& host,
                   std::vector<Mismatch>& mismatches) {
-  const auto wanted = vdso_parts(*image.process->address_space);
-  if (wanted.empty()) return;
-  if (host.vdso_parts != wanted || host.vdso_digest != digest_text(image.platform->vdso))
+  if (has_same_vdso(image, host)) return;
+  if (const std::string why = why_it_cannot_lead(image, host); !why.empty())
     mismatches.push_back({"kernel",
-                          fmt::format("has another vdso than the image's ({}, here {})",
-                                      image.platform->kernel_release, host.kernel_release),
+                          fmt::format("has another vdso than the image's ({}, here {}), {}",
+                                      image.platform->kernel_release, host.kernel_release, why),
                           "restore under the same kernel build"});
 }
 
@@ -93,9 +133,10 @@ void look_at_vdso(Host& host) {
   for (const sys::Vma& vma : sys::read_maps(sys::current_process())) {
     if (vma.name != "[vdso]" && vma.name != "[vvar]" && vma.name != "[vvar_vclock]") continue;
     host.vdso_parts.push_back(vdso_part(vma.name, vma.size()));
-    if (vma.name == "[vdso]")
-      host.vdso_digest =
-          digest_text({reinterpret_cast<const std::uint8_t*>(vma.start), vma.size()});
+    if (vma.name != "[vdso]") continue;
+    const std::span text{reinterpret_cast<const std::uint8_t*>(vma.start), vma.size()};
+    host.vdso_digest = digest_text(text);
+    host.vdso_functions = function_names(vdso_functions(text));
   }
 }
 
@@ -113,6 +154,19 @@ std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vds
   platform->cpu_baseline = cpu_baseline;
   platform->vdso = std::move(vdso);
   return platform;
+}
+
+std::span<const std::uint8_t> foreign_vdso(const state::ManifestT& image) {
+  Host host;
+  look_at_vdso(host);
+  if (has_same_vdso(image, host)) return {};
+  return image.platform->vdso;
+}
+
+bool can_lead_vdso(const Host& from, const Host& to) {
+  return (from.vdso_parts == to.vdso_parts && from.vdso_digest == to.vdso_digest) ||
+         (!from.vdso_functions.empty() && !to.vdso_functions.empty() &&
+          stranded_functions(from.vdso_functions, to.vdso_functions).empty());
 }
 
 Host platform_here() {

@@ -4,6 +4,7 @@
 // What an image needs of a machine, apart from the state of one process.
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,10 +28,16 @@ struct Mismatch {
   std::string remedy;
 };
 
+/// Whether entry points of the vdso of one machine can lead to that of another.
+bool can_lead_vdso(const Host& from, const Host& to);
+
 /// As much of this machine as compare_platform() looks at.
 Host platform_here();
 
 /// Everything in which the machine cannot stand in for the image's.
 std::vector<Mismatch> compare_platform(const state::ManifestT& image, const Host& host);
+
+/// The text of the image's vdso, when this kernel has another one; else empty.
+std::span<const std::uint8_t> foreign_vdso(const state::ManifestT& image);
 
 }  // namespace icecore

@@ -83,6 +83,11 @@ bool is_named(std::string_view name) {
   return name.starts_with("[anon:") || name.starts_with("[anon_shmem:");
 }
 
+bool is_text_of_vdso(const state::AddressSpaceT& image, const state::Mapping& mapping) {
+  return mapping.kind() == MappingKind::vdso && mapping.name() >= 0 &&
+         image.names[static_cast<std::size_t>(mapping.name())] == "[vdso]";
+}
+
 bool is_shared_anonymous(const sys::Vma& vma) {
   return vma.shared && (vma.name == "/dev/zero (deleted)" || vma.name.starts_with("[anon_shmem:"));
 }
@@ -350,14 +355,6 @@ bool holds_guard(const state::AddressSpaceT& image, const state::Mapping& mappin
   });
 }
 
-/// The kernel's parts of the vdso that is present, in the order of their addresses.
-std::vector<sys::Vma> vdso_parts(const std::vector<sys::Vma>& vmas) {
-  std::vector<sys::Vma> parts;
-  for (const sys::Vma& vma : vmas)
-    if (is_vdso_part(vma.name)) parts.push_back(vma);
-  return parts;
-}
-
 }  // namespace
 
 CapturedAddressSpace capture_address_space(Capture& capture, const std::vector<sys::Vma>& vmas) {
@@ -396,6 +393,32 @@ std::uint64_t find_room(const state::AddressSpaceT& image, const std::vector<sys
   if (at < kEndOfUserSpace && kEndOfUserSpace - at >= size_bytes) return at;
   throw Error{Errc::incompatible,
               fmt::format("no room for {} bytes in the address space of the process", size_bytes)};
+}
+
+std::uint64_t find_high_room(const state::AddressSpaceT& image, std::uint64_t size_bytes) {
+  constexpr std::uint64_t kDistance = std::uint64_t{1} << 20;  // from what might still grow
+  std::uint64_t end = kEndOfUserSpace - kDistance;
+  for (auto mapping = image.mappings.rbegin(); mapping != image.mappings.rend(); ++mapping) {
+    if (mapping->end() < end && end - mapping->end() >= size_bytes + kDistance)
+      return end - size_bytes;
+    end = std::min(end, mapping->start() - std::min(mapping->start(), kDistance));
+  }
+  throw Error{Errc::incompatible, "no room for the vdso in the address space of the process"};
+}
+
+std::vector<sys::Vma> vdso_parts(const std::vector<sys::Vma>& vmas) {
+  std::vector<sys::Vma> parts;
+  for (const sys::Vma& vma : vmas)
+    if (is_vdso_part(vma.name)) parts.push_back(vma);
+  return parts;
+}
+
+const state::Mapping& foreign_vdso_mapping(const state::AddressSpaceT& image) {
+  const auto found = std::ranges::find_if(image.mappings, [&](const state::Mapping& mapping) {
+    return is_text_of_vdso(image, mapping);
+  });
+  ICECORE_CHECK(found != image.mappings.end());
+  return *found;
 }
 
 void clear_address_space(const std::vector<sys::Vma>& present, const Workplace& work,
@@ -455,6 +478,13 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
                     static_cast<std::uint64_t>(mapped_file(mapping)), mapping.offset()});
         break;
       case MappingKind::vdso:
+        if (work.own_vdso != 0) {
+          if (is_text_of_vdso(image, mapping))
+            calls.call("map the text of another vdso", SYS_mmap,
+                       {mapping.start(), size, PROT_READ | PROT_EXEC,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, ~0ULL, 0});
+          continue;
+        }
         ICECORE_CHECK(vdso_part < parts.size() && parts[vdso_part].size() == size);
         calls.call("move the vdso to its place", SYS_mremap,
                    {vdso, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start()});
@@ -464,6 +494,14 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
     }
     advise(mapping, calls);
     give_name(image, mapping, calls);
+  }
+  std::uint64_t own = work.own_vdso;
+  for (const sys::Vma& part : parts) {
+    if (own == 0) break;
+    calls.call("move the vdso to where it stays", SYS_mremap,
+               {vdso, part.size(), part.size(), MREMAP_MAYMOVE | MREMAP_FIXED, own});
+    vdso += part.size();
+    own += part.size();
   }
 }
 

@@ -35,6 +35,7 @@ struct Workplace {
   std::uint64_t start = 0;
   std::uint64_t end = 0;
   std::uint64_t vdso = 0;                     ///< the vdso and its data wait here
+  std::uint64_t own_vdso = 0;                 ///< where they stay, when the process knows another
   std::vector<std::uint64_t> shared_objects;  ///< each whole and writable, until filled
   std::vector<int> segments;                  ///< of shmget(2), by shared object; -1: none
 };
@@ -42,6 +43,15 @@ struct Workplace {
 /// Finds room of `size_bytes` that no mapping of the image and none of `occupied` touches.
 std::uint64_t find_room(const state::AddressSpaceT& image, const std::vector<sys::Vma>& occupied,
                         std::uint64_t size_bytes);
+
+/// As high as possible, where the process will hardly look for memory itself: to stay there.
+std::uint64_t find_high_room(const state::AddressSpaceT& image, std::uint64_t size_bytes);
+
+/// The kernel's parts of the vdso that is present, in the order of their addresses.
+std::vector<sys::Vma> vdso_parts(const std::vector<sys::Vma>& vmas);
+
+/// Where the process knows the text of its vdso.
+const state::Mapping& foreign_vdso_mapping(const state::AddressSpaceT& image);
 
 /// Everything the process has at first goes away, but for the workplace; the vdso is moved there.
 void clear_address_space(const std::vector<sys::Vma>& present, const Workplace& work,

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstring>
 #include <optional>
 #include <string_view>
 
@@ -147,6 +148,20 @@ void refuse_unshared_tables(Capture& capture) {
 }
 
 }  // namespace
+
+void leave_vdso(FrozenProcess& process, const std::stop_token& stop) {
+  constexpr std::uint64_t kVdsoAddress = 33;      // AT_SYSINFO_EHDR
+  constexpr std::uint64_t kVdsoBytes = 4 * 4096;  // of all that are known
+  if (std::ranges::all_of(process.threads(),
+                          [](const Tracee& thread) { return in_syscall(thread.registers()); }))
+    return;
+  const std::string auxv = sys::read_file(fmt::format("/proc/{}/auxv", process.pid()));
+  for (std::size_t at = 0; at + 16 <= auxv.size(); at += 16) {
+    std::array<std::uint64_t, 2> entry;
+    std::memcpy(entry.data(), auxv.data() + at, sizeof entry);
+    if (entry[0] == kVdsoAddress) process.leave(entry[1], entry[1] + kVdsoBytes, stop);
+  }
+}
 
 void refuse_to_enter(Capture& capture) {
   const auto threads = capture.process.threads();

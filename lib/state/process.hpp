@@ -19,6 +19,9 @@ struct CapturedProcess {
   std::vector<PageSource> pages;
 };
 
+/// Lets threads leave the vdso: under another kernel they could not go on inside.
+void leave_vdso(FrozenProcess& process, const std::stop_token& stop);
+
 /// Refuses a process that cannot be entered without harm, and prepares one that can.
 void refuse_to_enter(Capture& capture);
 

@@ -14,6 +14,7 @@
 #include <map>
 
 #include "image/mapping.hpp"
+#include "image/vdso_text.hpp"
 #include "state/attributes.hpp"
 #include "state/contents.hpp"
 #include "state/credentials.hpp"
@@ -118,8 +119,9 @@ std::uint64_t number(int descriptor) { return static_cast<std::uint64_t>(descrip
 // ---- files and the first process --------------------------------------------------------------
 
 ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const PageStore& store,
-                               const RestoreOptions& options, bool in_namespace)
-    : image_(image), store_(store), options_(options) {
+                               const RestoreOptions& options, bool in_namespace,
+                               std::span<const std::uint8_t> foreign_vdso)
+    : image_(image), store_(store), options_(options), foreign_vdso_(foreign_vdso) {
   if (in_namespace) start_namespace();
   kept_files_.emplace(image_, store_, root_, options_.stop);
   plan_files();
@@ -207,6 +209,8 @@ void ProcessRebuild::make_address_space() {
     object_at += up_to_page(object.size());
   }
 
+  if (!foreign_vdso_.empty()) work_.own_vdso = find_high_room(image, kVdsoRoom);
+
   process_->map_area(work_.start);
   remote_.emplace(process_->area(), work_.start, image_.pid);
   remote_->report_with(choose_report_signal(image_));
@@ -256,8 +260,24 @@ std::pair<sys::Userfaultfd, int> ProcessRebuild::make_userfaultfd(sys::Userfault
   return {sys::Userfaultfd{sys::copy_descriptor(process_->pidfd(), theirs), use}, theirs};
 }
 
+/// Calls of the vdso that the process knows go to that of this kernel.
+void ProcessRebuild::lead_vdso() const {
+  std::uint64_t address = work_.own_vdso;
+  for (const sys::Vma& part : vdso_parts(process_->mappings())) {
+    if (part.name == "[vdso]") {
+      std::vector<std::uint8_t> here(part.size());
+      memory_->read(address, std::as_writable_bytes(std::span{here}));
+      const auto text = lead_to(foreign_vdso_, here, address);
+      memory_->write(foreign_vdso_mapping(*image_.address_space).start(),
+                     std::as_bytes(std::span{text}));
+    }
+    address += part.size();
+  }
+}
+
 std::uint64_t ProcessRebuild::fill_memory(bool lazy, const ProgressCallback& progress,
                                           const std::stop_token& stop) {
+  if (!foreign_vdso_.empty()) lead_vdso();
   const auto [ranges, registered] = plan_fill(image_, store_, work_, lazy);
   if (registered.empty()) return fill_pages(store_, ranges, *memory_, nullptr, progress, stop);
 

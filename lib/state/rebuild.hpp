@@ -29,9 +29,11 @@ namespace icecore {
 class ProcessRebuild {
  public:
   /// Starts the process with its pid, or its whole new pid namespace, and opens its descriptors.
-  /// Throws with errno EEXIST when the pid is taken.  `store` must outlive it.
+  /// Throws with errno EEXIST when the pid is taken.  `store` must outlive it.  `foreign_vdso`: the
+  /// text of the vdso that the process knows, when this kernel has another one.
   ProcessRebuild(const state::ProcessT& image, const PageStore& store,
-                 const RestoreOptions& options, bool in_namespace);
+                 const RestoreOptions& options, bool in_namespace,
+                 std::span<const std::uint8_t> foreign_vdso);
 
   /// An address space with every mapping at its place, empty, and every file passed over.
   void make_address_space();
@@ -75,6 +77,7 @@ class ProcessRebuild {
   void plan_files();
   sys::Fd open_planned_file(std::size_t index);
   int mapped_file_slot(const state::Mapping& mapping) const;
+  void lead_vdso() const;
   std::pair<sys::Userfaultfd, int> make_userfaultfd(sys::Userfaultfd::Use use);
   std::vector<pid_t> thread_ids() const;
   void set_up_threads();
@@ -86,6 +89,7 @@ class ProcessRebuild {
   const state::ProcessT& image_;
   const PageStore& store_;
   const RestoreOptions& options_;
+  std::span<const std::uint8_t> foreign_vdso_;
   std::optional<StubProcess> init_;
   std::uint64_t init_area_ = 0;
   std::string root_;  // stands before every path

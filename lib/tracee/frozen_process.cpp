@@ -88,6 +88,35 @@ bool FrozenProcess::stop_new_threads(const std::stop_token& stop) {
   return !seized.empty();
 }
 
+void FrozenProcess::leave(std::uint64_t start, std::uint64_t end, const std::stop_token& stop) {
+  constexpr int kAttempts = 200;
+  if (stopped_) return;  // none of its threads may run
+  const auto deadline = Clock::now() + kPatience;
+  bool ran = false;
+  for (Tracee& thread : threads_) {
+    const auto inside = [&] { return thread.registers().rip - start < end - start; };
+    for (int i = 0; i < kAttempts && inside() && !thread.suspended_signal(); ++i) {
+      ran = true;
+      sys::resume(thread.tid());
+      sys::interrupt(thread.tid());
+      const sys::Stop report = wait_for_stop(thread.tid(), deadline, stop);
+      if (report.kind == sys::Stop::Kind::exited) {
+        if (thread.tid() == pid_) throw_gone(pid_);
+        thread.forget();
+        break;
+      }
+      thread.stopped_again(report);
+    }
+  }
+  if (!ran) return;
+  std::vector<Tracee> left;
+  for (Tracee& thread : threads_)
+    if (thread.tid() != 0) left.push_back(std::move(thread));
+  threads_ = std::move(left);
+  while (stop_new_threads(stop)) {  // those that they have made meanwhile
+  }
+}
+
 void FrozenProcess::kill() {
   sys::send_signal(pid_, SIGKILL);
   // Until the last thread has gone: then all its ids but the leader's are free, and that one is as

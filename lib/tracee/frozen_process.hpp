@@ -41,6 +41,10 @@ class FrozenProcess {
     while (!threads_.empty()) threads_.pop_back();
   }
 
+  /// Lets threads that run code in [start, end) go on until they have left it, if they do within
+  /// milliseconds.
+  void leave(std::uint64_t start, std::uint64_t end, const std::stop_token& stop);
+
   /// Ends the process: it never runs again.
   void kill();
 

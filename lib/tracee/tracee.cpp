@@ -64,14 +64,18 @@ bool interrupted_by_stop(const sys::Registers& registers) {
 }  // namespace
 
 Tracee::Tracee(pid_t tid, const sys::Stop& stop) : tid_(tid), inner_tid_(tid) {
-  registers_ = sys::registers(tid);
-  mask_ = sys::signal_mask(tid);
+  stopped_again(stop);
+}
+
+void Tracee::stopped_again(const sys::Stop& stop) {
+  registers_ = sys::registers(tid_);
+  mask_ = sys::signal_mask(tid_);
   if (stop.kind == sys::Stop::Kind::signal) {
-    suspended_ = sys::stop_siginfo(tid);
+    suspended_ = sys::stop_siginfo(tid_);
   } else if (interrupted_by_stop(registers_)) {
     // At once, so that the program sees no EINTR even if we are killed in the next moment.
     registers_.rax = static_cast<unsigned long long>(kRestartNoHand);
-    sys::set_registers(tid, registers_);
+    sys::set_registers(tid_, registers_);
   }
 }
 

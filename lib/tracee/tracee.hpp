@@ -50,6 +50,9 @@ class Tracee {
   /// Gives the thread other registers and another mask for a while.
   void disturb(const sys::Registers& registers, sys::SignalMask mask);
 
+  /// The thread has run on by itself and stopped once more.
+  void stopped_again(const sys::Stop& stop);
+
   /// Ends that: the thread, which stays stopped, has its own again.
   void put_back();
 

@@ -34,6 +34,8 @@ TEST_CASE("a machine is read as it was written") {
   CHECK(read.worker_type == host.worker_type);
   CHECK(read.cpu_features == host.cpu_features);
   CHECK(read.vdso_parts == host.vdso_parts);
+  CHECK(read.vdso_functions == host.vdso_functions);
+  CHECK(std::ranges::count(host.vdso_functions, "__vdso_clock_gettime") == 1);
   CHECK(!host.cpu_features.empty());
   CHECK(std::ranges::count(host.cpu_features, "erms") == 0);
 }
@@ -55,6 +57,13 @@ TEST_CASE("a fleet needs a snapshot for each machine that no other serves") {
   CHECK(group_fleet({large, small, large})[0].snapshot_on == 1);
   CHECK(members(group_fleet({large, large})) == Groups{{0, 1}});
   CHECK(members(group_fleet({small, other, newer})) == Groups{{0}, {1}, {2}});
+  Host old_kernel = small, new_kernel = newer, odd_kernel = newer;
+  old_kernel.vdso_functions = {"__vdso_clock_gettime", "__vdso_getcpu"};
+  new_kernel.vdso_functions = {"__vdso_clock_gettime"};  // a system call does for the other
+  odd_kernel.vdso_functions = {"__vdso_clock_gettime", "__vdso_riddle"};
+  CHECK(members(group_fleet({old_kernel, new_kernel})) == Groups{{0, 1}});
+  CHECK(members(group_fleet({odd_kernel, old_kernel})) == Groups{{0, 1}});
+  CHECK(group_fleet({odd_kernel, old_kernel})[0].snapshot_on == 1);
   CHECK(group_fleet({}).empty());
 }
 
