@@ -10,6 +10,7 @@
 
 #include <fstream>
 
+#include "support/conversation.hpp"
 #include "support/proc_view.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
@@ -113,6 +114,25 @@ TEST_CASE("a process that is traced already is refused") {
   must(::ptrace(PTRACE_INTERRUPT, target.pid(), nullptr, nullptr), "PTRACE_INTERRUPT");
   must(::waitpid(target.pid(), nullptr, __WALL), "waitpid");
   must(::ptrace(PTRACE_DETACH, target.pid(), nullptr, nullptr), "PTRACE_DETACH");
+  CHECK(target.running());
+}
+
+TEST_CASE("the target of a debugger is refused, and runs on without it") {
+  if (!in_path("gdb")) return skip("gdb is not installed");
+  TemporaryFolder folder;
+  Target target{"tiny"};
+  const std::string pid = std::to_string(target.pid());
+  Conversation conversation = make_conversation();
+  Process gdb = Process::start({"gdb", "-nx", "-q", "-p", pid}, conversation.streams());
+  conversation.begin();
+  conversation.tell("printf \"attached\\n\"");
+  while (conversation.hear().find("attached") == std::string::npos) {
+  }
+  expect_refused(snapshot(pid, folder / "image"), folder / "image",
+                 {"traced", std::to_string(gdb.pid())});
+  conversation.tell("detach");
+  conversation.tell("quit");
+  gdb.wait();
   CHECK(target.running());
 }
 

@@ -44,6 +44,7 @@ const Program kPrograms[] = {
          "select stored.n || '/' || kept.n from stored, kept where kept.n is not null limit 1;",
      .check =
          "insert into stored values (1); insert into kept values (null); pragma integrity_check;"},
+    {.name = "a static program of musl", .command = {target_path("static_musl")}},
     {.name = "a C++ program with 200 threads", .command = {target_path("many_threads"), "200"}},
 };
 
