@@ -433,5 +433,91 @@ TEST_CASE("stored pages lie in memory of the process's own", "[image][damage]") 
   check_not_mapped(kStack + kStackPages * kPageSize, 1);  // behind the last mapping
 }
 
+state::SegmentT& add_segment(ManifestT& manifest, std::uint64_t size) {
+  auto& space = *manifest.process->address_space;
+  space.shared_objects.emplace_back(2 * kPageSize);
+  space.segments.push_back(std::make_unique<state::SegmentT>());
+  space.segments.back()->object = static_cast<std::uint32_t>(space.shared_objects.size() - 1);
+  space.segments.back()->size = size;
+  return *space.segments.back();
+}
+
+TEST_CASE("a segment of shared memory that cannot be is refused", "[image][damage]") {
+  ManifestT manifest = sample_manifest();
+  add_segment(manifest, kPageSize + 1);
+  validate_manifest(manifest, {});
+  check_refused(GENERATE(values<Case>({
+      {"segment of shared object", [](ManifestT& m) { add_segment(m, 5000).object = 77; }},
+      {"has 8193 bytes", [](ManifestT& m) { add_segment(m, 2 * kPageSize + 1); }},
+      {"has 4096 bytes", [](ManifestT& m) { add_segment(m, kPageSize); }},
+      {"of mode 04000", [](ManifestT& m) { add_segment(m, 5000).mode = 04000; }},
+      {"absent segment", [](ManifestT& m) { m.process->address_space->segments.emplace_back(); }},
+      {"two segments are one",
+       [](ManifestT& m) {
+         const auto object = add_segment(m, 5000).object;
+         add_segment(m, 5000).object = object;
+       }},
+  })));
+}
+
+void add_watch(ManifestT& manifest, int descriptor, const std::string& path) {
+  auto& descriptions = manifest.process->descriptors->descriptions;
+  if (descriptions.empty() || descriptions.back()->open.type != state::Open::Inotify) {
+    descriptions.push_back(std::make_unique<state::DescriptionT>());
+    descriptions.back()->open.Set(state::InotifyT{});
+  }
+  auto watch = std::make_unique<state::InotifyWatchT>();
+  watch->descriptor = descriptor;
+  watch->path = path;
+  descriptions.back()->open.AsInotify()->watches.push_back(std::move(watch));
+}
+
+TEST_CASE("a watch that cannot be is refused", "[image][damage]") {
+  ManifestT manifest = sample_manifest();
+  add_watch(manifest, 1, "/a");
+  add_watch(manifest, 3, "/b");
+  validate_manifest(manifest, {});
+  check_refused(GENERATE(values<Case>({
+      {"watch 0 is out of order", [](ManifestT& m) { add_watch(m, 0, "/a"); }},
+      {"watch 2 is out of order",
+       [](ManifestT& m) { add_watch(m, 2, "/a"), add_watch(m, 2, "/b"); }},
+      {"watch 2000000000 is out", [](ManifestT& m) { add_watch(m, 2'000'000'000, "/a"); }},
+      {"a watch is not absolute", [](ManifestT& m) { add_watch(m, 1, "a"); }},
+  })));
+}
+
+/// Two ends of one connection; the second.
+state::SocketObjectT& add_connection(ManifestT& manifest) {
+  auto& sockets = manifest.process->descriptors->sockets;
+  const auto first = static_cast<int>(sockets.size());
+  for (const int peer : {first + 1, first}) {
+    auto socket = std::make_unique<state::SocketObjectT>();
+    socket->family = 2;
+    socket->type = 1;
+    socket->protocol = 6;
+    socket->peer = peer;
+    socket->accepted = peer == first;
+    socket->received = {1, 2};
+    sockets.push_back(std::move(socket));
+  }
+  return *sockets.back();
+}
+
+TEST_CASE("a TCP connection that cannot be is refused", "[image][damage]") {
+  ManifestT manifest = sample_manifest();
+  add_connection(manifest);
+  validate_manifest(manifest, {});
+  check_refused(GENERATE(values<Case>({
+      {"two equal ends", [](ManifestT& m) { add_connection(m).accepted = false; }},
+      {"of another kind",
+       [](ManifestT& m) {
+         auto& socket = add_connection(m);
+         socket.received.clear();
+         socket.family = 1;
+       }},
+      {"connected to it", [](ManifestT& m) { add_connection(m).peer = -1; }},
+  })));
+}
+
 }  // namespace
 }  // namespace icecore::test
