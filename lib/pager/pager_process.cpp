@@ -8,9 +8,7 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -19,6 +17,7 @@
 #include "pager/loan.hpp"
 #include "pager/worker.hpp"
 #include "sys/files.hpp"
+#include "sys/own_program.hpp"
 #include "sys/process.hpp"
 #include "sys/spawn.hpp"
 
@@ -171,17 +170,14 @@ int serve_orders(const sys::Fd& socket) {
 
 // ---- the library's side -----------------------------------------------------------------------
 
-/// Beside the library, or where it is installed; both may be moved together.
 std::string find_program() {
-  if (const char* path = ::secure_getenv("ICECORE_PAGER")) return path;
-  const std::filesystem::path folder = sys::own_file().parent_path();
-  for (const char* place : {"icecore-pager", "bin/icecore-pager", "../libexec/icecore-pager",
-                            "../../libexec/icecore-pager", "../bin/icecore-pager"})
-    if (std::error_code ignored; std::filesystem::exists(folder / place, ignored))
-      return folder / place;
-  throw Error{Errc::io, fmt::format("find the program icecore-pager near {}: it is not installed; "
-                                    "install it, or restore with --eager",
-                                    folder.string())};
+  std::string path = sys::find_own_program("icecore-pager", "ICECORE_PAGER");
+  if (path.empty())
+    throw Error{Errc::io,
+                fmt::format("find the program icecore-pager near {}: it is not installed; "
+                            "install it, or restore with --eager",
+                            sys::own_file().parent_path().string())};
+  return path;
 }
 
 }  // namespace

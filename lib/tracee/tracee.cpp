@@ -68,16 +68,26 @@ Tracee::Tracee(pid_t tid, const sys::Stop& stop) : tid_(tid), inner_tid_(tid) {
 }
 
 void Tracee::stopped_again(const sys::Stop& stop) {
+  if (stop.kind == sys::Stop::Kind::signal) {
+    registers_ = sys::registers(tid_);
+    mask_ = sys::signal_mask(tid_);
+    suspended_ = sys::stop_siginfo(tid_);
+  } else {
+    look();
+  }
+}
+
+void Tracee::look() {
   registers_ = sys::registers(tid_);
   mask_ = sys::signal_mask(tid_);
-  if (stop.kind == sys::Stop::Kind::signal) {
-    suspended_ = sys::stop_siginfo(tid_);
-  } else if (interrupted_by_stop(registers_)) {
+  if (interrupted_by_stop(registers_)) {
     // At once, so that the program sees no EINTR even if we are killed in the next moment.
     registers_.rax = static_cast<unsigned long long>(kRestartNoHand);
     sys::set_registers(tid_, registers_);
   }
 }
+
+void Tracee::has_run() { look(); }
 
 void Tracee::disturb(const sys::Registers& registers, sys::SignalMask mask) {
   disturbed_ = true;

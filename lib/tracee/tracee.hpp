@@ -56,10 +56,16 @@ class Tracee {
   /// Ends that: the thread, which stays stopped, has its own again.
   void put_back();
 
+  /// The thread ran as itself for a while and has stopped again, not for a signal: what it runs on
+  /// with is now what it has.
+  void has_run();
+
   /// Lets go without letting run: the thread is dead, or about to be killed.
   void forget() noexcept { tid_ = 0; }
 
  private:
+  void look();
+
   pid_t tid_;  // 0 once moved from
   pid_t inner_tid_;
   sys::Registers registers_{};
