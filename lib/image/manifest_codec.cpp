@@ -79,6 +79,19 @@ class UnpackedSize {
     add(process->seccomp());
     if (const auto* time = process->time()) add(time->interval_timers()), add(time->timers());
     add(process->security_label());
+    if (const auto* gpu = process->gpu()) add(gpu);
+  }
+
+  void add(const state::Gpu* gpu) {
+    total_ += sizeof(state::GpuT);
+    add(gpu->driver_release());
+    add(gpu->devices());
+  }
+
+  void add(const state::GpuDevice* device) {
+    total_ += sizeof(state::GpuDeviceT);
+    add(device->uuid());
+    add(device->name());
   }
 
   void add(const state::AddressSpace* space) {
@@ -89,6 +102,7 @@ class UnpackedSize {
     add(space->guards());
     if (const auto* segments = space->segments())
       total_ += segments->size() * sizeof(state::SegmentT);
+    add(space->holes());
   }
 
   void add(const state::File* file) {

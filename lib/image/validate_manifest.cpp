@@ -126,6 +126,8 @@ void validate_special_memory(const state::Mapping& mapping) {
     require(!has(mapping, flag) ||
                 (anonymous && mapping.start() % bytes == 0 && mapping.end() % bytes == 0),
             "mapping {:#x} to {:#x} has huge pages", mapping.start(), mapping.end());
+  require(anonymous || !has(mapping, MappingFlag::gpu_data), "mapping {:#x} is of GPU data",
+          mapping.start());
   require(!has(mapping, MappingFlag::huge_2m) || !has(mapping, MappingFlag::huge_1g),
           "mapping {:#x} has pages of two sizes", mapping.start());
 }
@@ -162,6 +164,27 @@ void validate_segments(const state::AddressSpaceT& space) {
   }
 }
 
+void validate_holes(const state::AddressSpaceT& space) {
+  for (const state::AddressRange& hole : space.holes)
+    require(is_page_aligned(hole.start()) && is_page_aligned(hole.end()) &&
+                hole.start() < hole.end() && hole.end() <= kAddressEnd,
+            "a hole at {:#x} to {:#x}", hole.start(), hole.end());
+}
+
+void validate_gpu(const state::ProcessT& process) {
+  constexpr std::size_t kUuidBytes = 16;
+  if (!process.gpu) return;
+  const state::GpuT& gpu = *process.gpu;
+  require(gpu.state_found <= state::GpuState::MAX, "a state of GPUs that is unknown");
+  require(std::ranges::any_of(process.threads,
+                              [&](const auto& t) { return t->tid == gpu.restore_thread; }),
+          "thread {}, which works for the CUDA driver, is none of the process", gpu.restore_thread);
+  require(has_no_nul(gpu.driver_release), "a driver's version that holds a NUL byte");
+  for (const auto& device : gpu.devices)
+    require(device != nullptr && device->uuid.size() == kUuidBytes && has_no_nul(device->name),
+            "a GPU without a name");
+}
+
 void validate_range(std::uint64_t start, std::uint64_t end, const char* what) {
   require(start <= end && end <= kAddressEnd, "the {} are at {:#x} to {:#x}", what, start, end);
 }
@@ -177,6 +200,7 @@ void validate_address_space(const state::ProcessT& process) {
   }
   validate_guards(space);
   validate_segments(space);
+  validate_holes(space);
   for (const std::string& name : space.names)
     require(has_no_nul(name), "a mapping's name holds a NUL byte");
   require(space.auxv.size() % 16 == 0 && space.auxv.size() <= kMaxAuxvBytes,
@@ -571,6 +595,7 @@ void validate_manifest(const state::ManifestT& manifest, const PageMap& map) {
   validate_files(process);
   validate_address_space(process);
   validate_threads(process);
+  validate_gpu(process);
   require(process.signals->actions.size() == kSignals, "{} signal actions",
           process.signals->actions.size());
   validate_pending(process.signals->pending);

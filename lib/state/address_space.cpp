@@ -381,6 +381,7 @@ std::uint64_t find_room(const state::AddressSpaceT& image, const std::vector<sys
   std::vector<std::pair<std::uint64_t, std::uint64_t>> taken;
   for (const state::Mapping& mapping : image.mappings)
     taken.emplace_back(mapping.start(), mapping.end());
+  for (const state::AddressRange& hole : image.holes) taken.emplace_back(hole.start(), hole.end());
   for (const sys::Vma& vma : occupied) taken.emplace_back(vma.start, vma.end);
   std::ranges::sort(taken);
 

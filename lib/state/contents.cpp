@@ -49,12 +49,12 @@ std::vector<MappedPages> pages_by_mapping(const state::ProcessT& image,
 constexpr std::uint64_t kWorthRegistering = 16;
 
 /// userfaultfd serves neither file pages nor memory that must not fault; a stack is small, grows,
-/// and is needed at once.
+/// and is needed at once; what was in GPUs is wanted whole before the process runs.
 bool can_be_lazy(const MappedPages& pages) {
   const state::Mapping& mapping = *pages.mapping;
   return mapping.kind() == MappingKind::anonymous && pages.pages >= kWorthRegistering &&
          takes_small_pages(mapping) && !has(mapping, MappingFlag::locked) &&
-         !has(mapping, MappingFlag::grows_down);
+         !has(mapping, MappingFlag::gpu_data) && !has(mapping, MappingFlag::grows_down);
 }
 
 /// Below this gap between stored pages both sides are registered at once; larger ones are left

@@ -3,6 +3,7 @@
 
 // A process from its image: the steps, in the order in which lib/restore.cpp takes them.
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -51,6 +52,8 @@ class ProcessRebuild {
 
   const sys::Fd& process() const noexcept { return process_->pidfd(); }
   pid_t pid() const noexcept { return process_->pid(); }
+  /// All stopped; the leader first.
+  std::deque<Tracee>& threads() noexcept { return process_->threads(); }
 
   /// Descriptors at their numbers, working directory, limits, signal actions …
   void set_attributes();

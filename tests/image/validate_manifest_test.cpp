@@ -111,6 +111,43 @@ Mapping special_mapping(std::uint64_t end, std::uint64_t flags,
   return {kFree, end, 0, 0, flags, -1, -1, 3, kind, shared};
 }
 
+state::GpuT& gpu(ManifestT& manifest) {
+  auto& gpu = manifest.process->gpu;
+  gpu = std::make_unique<state::GpuT>();
+  gpu->restore_thread = manifest.process->threads[0]->tid;
+  auto device = std::make_unique<state::GpuDeviceT>();
+  device->uuid.resize(16);
+  gpu->devices.push_back(std::move(device));
+  return *gpu;
+}
+
+TEST_CASE("a process with GPUs is accepted", "[image]") {
+  ManifestT manifest = sample_manifest();
+  gpu(manifest);
+  manifest.process->address_space->holes.emplace_back(kFree, kFree + kPageSize);
+  validate_manifest(manifest, {});
+}
+
+TEST_CASE("hostile GPUs are refused", "[image][damage]") {
+  using state::MappingFlag;
+  check_refused(GENERATE(values<Case>({
+      {"state of GPUs", [](ManifestT& m) { gpu(m).state_found = static_cast<state::GpuState>(3); }},
+      {"thread 1,", [](ManifestT& m) { gpu(m).restore_thread = 1; }},
+      {"driver's version", [](ManifestT& m) { gpu(m).driver_release = std::string(1, '\0'); }},
+      {"GPU without a name", [](ManifestT& m) { gpu(m).devices[0]->uuid.pop_back(); }},
+      {"GPU without a name", [](ManifestT& m) { gpu(m).devices.emplace_back(); }},
+      {"GPU without a name", [](ManifestT& m) { gpu(m).devices[0]->name = std::string(1, '\0'); }},
+      {"a hole", [](ManifestT& m) { m.process->address_space->holes.emplace_back(kFree, kFree); }},
+      {"a hole", [](ManifestT& m) { m.process->address_space->holes.emplace_back(1, kFree); }},
+      {"of GPU data",
+       [](ManifestT& m) {
+         insert(m,
+                {kFree, kFree + kPageSize, 0, 0, static_cast<std::uint64_t>(MappingFlag::gpu_data),
+                 0, -1, 3, MappingKind::file, false});
+       }},
+  })));
+}
+
 void guard(ManifestT& manifest, std::uint64_t start, std::uint64_t end) {
   manifest.process->address_space->guards.emplace_back(start, end);
 }
