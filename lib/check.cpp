@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "compat/platform.hpp"
+#include "gpu/restoration.hpp"
 #include "image/image_data.hpp"
 #include "state/rebuild.hpp"
 #include "state/timers.hpp"
@@ -50,7 +51,8 @@ Finding from_refusal(const std::string& reason) {
 
 }  // namespace
 
-std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions& options) {
+std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions& options,
+                                 const gpu::Restoration* gpu) {
   const state::ManifestT& manifest = image.manifest();
   std::vector<Finding> findings;
   for (Mismatch& mismatch : compare_platform(manifest, platform_here()))
@@ -63,6 +65,8 @@ std::vector<Finding> check_image(const ImageReader& image, const RestoreOptions&
     findings.back().transient = refusals.is_transient(i);
   }
   check_ids(*manifest.process, options, findings);
+  if (gpu != nullptr)
+    findings.insert(findings.end(), gpu->findings().begin(), gpu->findings().end());
   return findings;
 }
 
@@ -79,8 +83,9 @@ std::vector<Finding> Image::check(const Host& host) const {
 std::vector<Finding> Image::check() const { return check(RestoreOptions{}); }
 
 std::vector<Finding> Image::check(const RestoreOptions& options) const {
-  std::vector<Finding> findings = check_image(data().reader, options);
   const state::ManifestT& manifest = data().reader.manifest();
+  const auto gpu = gpu::Restoration::of(*manifest.process, options);
+  std::vector<Finding> findings = check_image(data().reader, options, gpu.get());
   add_fine("cpu", "cpu", findings);
   add_fine("kernel",
            foreign_vdso(manifest).empty()

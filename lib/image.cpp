@@ -348,6 +348,38 @@ std::string Image::identity() const {
   return fmt::format("{:016x}{:016x}", digest.high, digest.low);
 }
 
+namespace {
+
+std::string gpu_uuid(const std::vector<std::uint8_t>& bytes) {
+  std::string text = "GPU-";
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    text += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", bytes[i]);
+  return text;
+}
+
+std::optional<ImageInfo::Gpu> gpu_info(const state::ProcessT& process) {
+  if (!process.gpu) return {};
+  constexpr std::array kStates{"running", "locked", "checkpointed"};
+  const state::GpuT& gpu = *process.gpu;
+  ImageInfo::Gpu info{
+      .driver = gpu.driver_release,
+      .cuda = fmt::format("{}.{}", gpu.driver_api / 1000, gpu.driver_api % 1000 / 10),
+      .state = kStates.at(static_cast<std::size_t>(gpu.state_found)),
+      .saved_bytes = gpu.saved_bytes,
+      .devices = {},
+  };
+  for (const auto& device : gpu.devices)
+    info.devices.push_back(
+        {.uuid = gpu_uuid(device->uuid),
+         .name = device->name,
+         .compute_capability =
+             fmt::format("{}.{}", device->compute_capability / 10, device->compute_capability % 10),
+         .memory_bytes = device->memory_bytes});
+  return info;
+}
+
+}  // namespace
+
 ImageInfo Image::info() const {
   const ImageReader& reader = data_->reader;
   const state::ProcessT& process = *reader.manifest().process;
@@ -380,6 +412,7 @@ ImageInfo Image::info() const {
       .mappings = mapping_infos(process, reader.page_map()),
       .descriptors = descriptor_infos(process),
       .files = file_infos(process),
+      .gpu = gpu_info(process),
       .working_set_pages = working_set_pages,
       .working_set_file_pages = working_set_file_pages,
       .working_set_problem = std::move(working_set_problem),

@@ -3,7 +3,7 @@
 // The story of a restore:
 //
 //   check → start a stub → address space → contents (now, or lazily: then a pager serves them)
-//   → attributes → threads → registers → run
+//   → attributes → threads → registers → (GPU memory) → run
 #include "icecore/restore.hpp"
 
 #include <fmt/format.h>
@@ -12,6 +12,7 @@
 #include "check.hpp"
 #include "compat/platform.hpp"
 #include "fault_injection.hpp"
+#include "gpu/restoration.hpp"
 #include "guest_area.hpp"
 #include "memory/page_store.hpp"
 #include "memory/prefetch.hpp"
@@ -25,9 +26,11 @@ namespace icecore {
 
 namespace {
 
-void throw_if_incompatible(const ImageReader& image, const RestoreOptions& options) {
+void throw_if_incompatible(const ImageReader& image, const RestoreOptions& options,
+                           const gpu::Restoration* gpu) {
   std::vector<std::string> reasons;
-  for (const Finding& finding : check_image(image, options)) {
+  for (const Finding& finding : check_image(image, options, gpu)) {
+    if (finding.ok) continue;
     std::string reason = finding.subject;
     if (!finding.reason.empty()) reason += ": " + finding.reason;
     if (!finding.remedy.empty()) reason += ": " + finding.remedy;
@@ -126,7 +129,8 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   const ImageReader& image = data.reader;
   const state::ProcessT& process = *image.manifest().process;
   check_invocation(options.invocation);
-  throw_if_incompatible(image, options);
+  const auto gpu = gpu::Restoration::of(process, options);
+  throw_if_incompatible(image, options, gpu.get());
   report.check = watch.lap();
   fault_point("restore: checked");
 
@@ -174,9 +178,17 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   stop_if_asked(options);
 
   rebuild.set_registers();
+  report.thaw = watch.lap();
+  if (gpu) {
+    // Nothing of the process runs but the thread that does the driver's work.
+    gpu->run(rebuild.threads(), rebuild.pid());
+    report.gpu_bytes = gpu->bytes();
+    report.gpu = watch.lap();
+    fault_point("restore: GPU memory there");
+  }
   greet_guest(process, rebuild.pid(), rebuild.process(), options.invocation);
   fault_point("restore: ready");
-  report.thaw = watch.lap();
+  report.thaw += watch.lap();
   report.total = watch.elapsed();
   report.in_namespace = in_namespace;
   if (gate) gate(rebuild.pid(), rebuild.process(), report);

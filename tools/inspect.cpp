@@ -59,6 +59,17 @@ void print_process(const ImageInfo& info) {
   fmt::print("kernel       {}\n", printable(info.kernel_release));
 }
 
+void print_gpus(const ImageInfo& info) {
+  if (!info.gpu) return;
+  const ImageInfo::Gpu& gpu = *info.gpu;
+  fmt::print("\n{} GPUs, driver {} (CUDA {}); {} of their memory; comes back {}\n",
+             gpu.devices.size(), gpu.driver.empty() ? "unknown" : printable(gpu.driver), gpu.cuda,
+             human_size(gpu.saved_bytes), gpu.state);
+  for (const ImageInfo::Gpu::Device& device : gpu.devices)
+    fmt::print("  {} {} ({}, compute capability {})\n", device.uuid, printable(device.name),
+               human_size(device.memory_bytes), device.compute_capability);
+}
+
 void print_threads(const ImageInfo& info) {
   fmt::print("\n{} threads\n", info.threads.size());
   for (const ImageInfo::Thread& thread : info.threads)
@@ -123,6 +134,15 @@ JsonObject describe_file(const ImageInfo::File& file) {
   return object;
 }
 
+JsonObject describe_gpu(const ImageInfo::Gpu::Device& device) {
+  JsonObject object;
+  object.add("uuid", device.uuid)
+      .add("name", device.name)
+      .add("compute_capability", device.compute_capability)
+      .add("memory_bytes", device.memory_bytes);
+  return object;
+}
+
 JsonObject describe(const ImageInfo& info) {
   JsonObject object;
   object.add("major_version", info.major_version)
@@ -143,6 +163,12 @@ JsonObject describe(const ImageInfo& info) {
       .add("mappings", info.mappings, describe_mapping)
       .add("descriptors", info.descriptors, describe_descriptor)
       .add("files", info.files, describe_file);
+  const ImageInfo::Gpu gpu = info.gpu.value_or(ImageInfo::Gpu{});
+  object.add("gpu_state", info.gpu ? gpu.state : "none")
+      .add("gpu_driver", gpu.driver)
+      .add("gpu_cuda", gpu.cuda)
+      .add("gpu_saved_bytes", gpu.saved_bytes)
+      .add("gpus", gpu.devices, describe_gpu);
   return object;
 }
 
@@ -160,6 +186,7 @@ class Inspect final : public Invocation {
       return 0;
     }
     print_process(info);
+    print_gpus(info);
     print_threads(info);
     print_mappings(info);
     print_descriptors(info);

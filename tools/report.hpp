@@ -21,7 +21,9 @@ inline JsonObject& add_report(JsonObject& object, const RestoredProcess& process
       .add("check_us", report.check)
       .add("build_us", report.build)
       .add("fill_us", report.fill)
-      .add("thaw_us", report.thaw);
+      .add("thaw_us", report.thaw)
+      .add("gpu_us", report.gpu)
+      .add("gpu_bytes", report.gpu_bytes);
 }
 
 }  // namespace icecore::tool

@@ -56,6 +56,13 @@ RestoreChoices::RestoreChoices(CLI::App& app) {
       ->option_text("N=PATH|fd:M|close")
       ->allow_extra_args(false)
       ->check(check_external);
+  app.add_option("--gpu-map", gpu_map_,
+                 "The GPU that takes the place of one of the snapshot's, by UUID; may be repeated")
+      ->option_text("OLD=NEW")
+      ->allow_extra_args(false)
+      ->check([](const std::string& text) {
+        return text.find('=') == text.npos ? text + " is not OLD=NEW" : std::string{};
+      });
 }
 
 RestoreOptions RestoreChoices::options() const {
@@ -63,6 +70,10 @@ RestoreOptions RestoreChoices::options() const {
   for (const std::string& text : externals_) {
     auto [number, external] = parse_external(text).value();
     options.external.insert_or_assign(number, std::move(external));
+  }
+  for (const std::string& text : gpu_map_) {
+    const std::size_t equals = text.find('=');
+    options.gpu_map.insert_or_assign(text.substr(0, equals), text.substr(equals + 1));
   }
   return options;
 }

@@ -19,6 +19,7 @@ class RestoreChoices {
  private:
   std::string pids_ = "auto";
   std::vector<std::string> externals_;
+  std::vector<std::string> gpu_map_;
 };
 
 }  // namespace icecore::tool

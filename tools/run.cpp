@@ -23,6 +23,7 @@
 #include "descriptor.hpp"
 #include "duration.hpp"
 #include "foreground.hpp"
+#include "hidden_gpus.hpp"
 #include "json/json.hpp"
 #include "ready.hpp"
 #include "report.hpp"
@@ -112,6 +113,17 @@ class Run final : public Invocation {
           return text == "x86-64-v2" || text == "x86-64-v3" || text == "x86-64-v4"
                      ? std::string{}
                      : text + " is not x86-64-v2, x86-64-v3 or x86-64-v4";
+        });
+    app.add_option(
+           "--gpu", gpu_,
+           "A program that uses CUDA: its device memory is in its snapshot (checkpoint, the "
+           "default); it is not snapshotted (none); it sees no GPU until its snapshot is "
+           "taken, and has them from then on (hidden)")
+        ->option_text("none|hidden|checkpoint")
+        ->check([](const std::string& text) {
+          return text == "none" || text == "hidden" || text == "checkpoint"
+                     ? std::string{}
+                     : text + " is not none, hidden or checkpoint";
         });
     app.add_option("--env", invocation_.variables,
                    "A variable of this invocation alone, for programs that ask libicecore_guest or "
@@ -253,6 +265,7 @@ class Run final : public Invocation {
   // ---------------------------------------------------------------------------------------
 
   int run_cold() {
+    if (store_ && gpu_ == "hidden") hide_gpus();
     const auto ready = store_ ? make_ready(ready_.empty() ? "notify" : ready_) : nullptr;
     std::vector<std::string> environment;
     if (!cpu_baseline_.empty()) environment = baseline_environment(cpu_baseline_);
@@ -264,20 +277,46 @@ class Run final : public Invocation {
                     .inherited = invocation.get(),
                     .ready = ready.get(),
                     .deadline = parse_duration(deadline_).value(),
-                    .when_ready = [this](pid_t pid) { take_snapshot(pid); },
+                    .when_ready =
+                        [this](pid_t pid) {
+                          take_snapshot(pid);
+                          show_gpus();
+                        },
                     .when_late =
                         [this] {
                           warn("not snapshotted: the program was not ready ({}) within {} s",
                                ready_.empty() ? "notify" : ready_,
                                parse_duration(deadline_)->count());
+                          show_gpus();
                         },
                     .when_started = [this](pid_t pid) { say_cold(pid); }};
     return tool::run_cold(start);
   }
 
+  void hide_gpus() {
+    try {
+      hidden_gpus_.emplace();
+    } catch (const Error& error) {
+      warn("not snapshotted: {}", error.what());
+      store_.reset();
+    }
+  }
+
+  void show_gpus() {
+    if (!hidden_gpus_) return;
+    try {
+      hidden_gpus_->show();
+    } catch (const Error& error) {
+      warn("the program goes on without GPUs: {}", error.what());
+    }
+  }
+
   /// Whoever says that it is ready does so through a socket, and closes it a moment later.
   SnapshotReport snapshot_when_settled(pid_t pid, const fs::path& image) const {
-    const SnapshotOptions options{.outside = {0, 1, 2}, .cpu_baseline = cpu_baseline_};
+    const SnapshotOptions options{
+        .outside = {0, 1, 2},
+        .cpu_baseline = cpu_baseline_,
+        .gpu = gpu_ == "checkpoint" ? GpuPolicy::checkpoint : GpuPolicy::none};
     for (const int pause_ms : {2, 10, 40, 150}) {
       try {
         return snapshot(pid, image, options);
@@ -400,6 +439,8 @@ class Run final : public Invocation {
   std::vector<std::string> env_keys_;
   std::string max_age_;
   std::string cpu_baseline_;
+  std::string gpu_ = "checkpoint";
+  std::optional<HiddenGpus> hidden_gpus_;
   bool no_fallback_ = false;
   bool verbose_ = false;
 

@@ -6,6 +6,7 @@
 
 #include <charconv>
 #include <climits>
+#include <map>
 #include <optional>
 #include <string_view>
 
@@ -60,6 +61,18 @@ class Snapshot final : public Invocation {
                    "LEVEL from -7 (fastest) to 19 (smallest)")
         ->option_text("raw|zstd[:LEVEL]")
         ->check(check_compression);
+    app.add_option("--gpu", gpu_,
+                   "A process that uses CUDA: its device memory is saved too (checkpoint, the "
+                   "default), or it is refused (none)")
+        ->option_text("none|checkpoint")
+        ->transform(CLI::CheckedTransformer(
+            std::map<std::string, GpuPolicy>{{"none", GpuPolicy::none},
+                                             {"checkpoint", GpuPolicy::checkpoint}},
+            CLI::ignore_case));
+    app.add_option("--gpu-patience", gpu_patience_,
+                   "How long to wait for what its GPUs have to do still (default 10)")
+        ->option_text("SECONDS")
+        ->check(CLI::Range(0.001, 1e6));
     app.add_flag("--no-fsync", no_fsync_, "Do not wait until the image is on disk");
     app.add_option("--tcp", tcp_,
                    "What becomes of TCP connections with other processes: refuse the snapshot (the "
@@ -83,12 +96,15 @@ class Snapshot final : public Invocation {
     const StopOnSignal stop{stop_signal};
     ProgressLine progress;
     const auto [encoding, level] = parse_compression(compression_).value();
-    SnapshotOptions options{.encoding = encoding,
-                            .kill = kill_,
-                            .fsync = !no_fsync_,
-                            .tcp = tcp_ == "close" ? TcpConnections::close : TcpConnections::refuse,
-                            .progress = progress.callback(),
-                            .stop = stop.token()};
+    SnapshotOptions options{
+        .encoding = encoding,
+        .kill = kill_,
+        .fsync = !no_fsync_,
+        .tcp = tcp_ == "close" ? TcpConnections::close : TcpConnections::refuse,
+        .gpu = gpu_,
+        .gpu_patience = std::chrono::milliseconds{static_cast<std::int64_t>(gpu_patience_ * 1000)},
+        .progress = progress.callback(),
+        .stop = stop.token()};
     if (level) options.zstd_level = *level;
     return snapshot(pid_, image_, options);
   }
@@ -100,6 +116,10 @@ class Snapshot final : public Invocation {
     fmt::print("frozen {} (freeze {}, state {}, pages {}), commit {}, total {}\n",
                human_time(report.frozen), human_time(report.freeze), human_time(report.state),
                human_time(report.pages), human_time(report.commit), human_time(report.total));
+    if (report.gpu_bytes != 0)
+      fmt::print("GPU memory {}: lock {}, save {}{}\n", human_size(report.gpu_bytes),
+                 human_time(report.gpu_lock), human_time(report.gpu_save),
+                 kill_ ? "" : ", back " + human_time(report.gpu_resume));
   }
 
   void print_json(const SnapshotReport& report) const {
@@ -118,7 +138,11 @@ class Snapshot final : public Invocation {
         .add("freeze_us", report.freeze)
         .add("state_us", report.state)
         .add("pages_us", report.pages)
-        .add("commit_us", report.commit);
+        .add("commit_us", report.commit)
+        .add("gpu_lock_us", report.gpu_lock)
+        .add("gpu_save_us", report.gpu_save)
+        .add("gpu_resume_us", report.gpu_resume)
+        .add("gpu_bytes", report.gpu_bytes);
     fmt::print(json_stream, "{}\n", object.text());
   }
 
@@ -128,6 +152,8 @@ class Snapshot final : public Invocation {
   std::string compression_ = "raw";
   bool no_fsync_ = false;
   std::string tcp_ = "refuse";
+  GpuPolicy gpu_ = GpuPolicy::checkpoint;
+  double gpu_patience_ = 10;
 };
 
 }  // namespace

@@ -64,6 +64,21 @@ struct ImageInfo {
   };
   std::vector<File> files;  ///< every file that a restore depends on
 
+  struct Gpu {
+    struct Device {
+      std::string uuid;  ///< as nvidia-smi prints it: "GPU-…"
+      std::string name;
+      std::string compute_capability;  ///< "9.0"
+      std::uint64_t memory_bytes = 0;
+    };
+    std::string driver;             ///< "580.82.07", or empty
+    std::string cuda;               ///< "13.0": what the driver supports
+    std::string state;              ///< in which a restore leaves it: "running", "locked", …
+    std::uint64_t saved_bytes = 0;  ///< of device memory, within the stored pages
+    std::vector<Device> devices;    ///< all that the driver saw
+  };
+  std::optional<Gpu> gpu;  ///< of a process that uses CUDA
+
   /// Pages that the next lazy restore has in place before the process runs (IMAGE.ws); 0: none.
   std::uint64_t working_set_pages = 0;
   std::uint64_t working_set_file_pages = 0;  ///< of mapped files

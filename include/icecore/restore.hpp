@@ -86,6 +86,12 @@ struct RestoreOptions {
   /// error where those led outside (terminal, pipe, socket).  -1: /dev/null.
   std::array<int, 3> standard_streams = {0, 1, 2};
 
+  /// Which GPU takes the place of which: UUIDs as nvidia-smi prints them.  Those that are not named
+  /// stay what they were.  Needs CUDA 13.0.
+  std::map<std::string, std::string> gpu_map = {};
+  /// How long the driver may take to move device memory.  0: as its size lets expect.
+  std::chrono::milliseconds gpu_move_patience{0};
+
   /// Nobody sees it in a program without libicecore_guest or an invocation file: its own arguments
   /// and environment stay as they were.  At most 60 KiB.
   Invocation invocation = {};
@@ -103,9 +109,11 @@ struct RestoreReport {
   std::chrono::nanoseconds build{};    ///< process, mappings, descriptors, threads
   std::chrono::nanoseconds fill{};     ///< pages
   std::chrono::nanoseconds thaw{};     ///< last state of every thread, until all ran
+  std::chrono::nanoseconds gpu{};      ///< device memory, by the driver
   std::uint64_t filled_bytes = 0;      ///< before the process ran
   std::uint64_t prefetched_bytes = 0;  ///< of these, from the working set
   std::uint64_t missing_bytes = 0;     ///< left to be loaded when they are touched
+  std::uint64_t gpu_bytes = 0;         ///< of device memory
   bool lazy = false;
   bool recording = false;
   bool in_namespace = false;

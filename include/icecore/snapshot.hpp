@@ -26,6 +26,12 @@ enum class TcpConnections {
   close,   ///< the restored process finds them reset by the other side
 };
 
+/// What becomes of a process that uses CUDA.
+enum class GpuPolicy {
+  checkpoint,  ///< its device memory is saved too, by the driver (570 or later)
+  none,        ///< it is refused
+};
+
 struct SnapshotOptions {
   Encoding encoding = Encoding::raw;
 
@@ -55,6 +61,12 @@ struct SnapshotOptions {
   /// How long to wait for the callbacks of a program with libicecore_guest.
   std::chrono::milliseconds hook_patience{10'000};
 
+  GpuPolicy gpu = GpuPolicy::checkpoint;
+  /// How long to wait for work that the process has given to its GPUs already.
+  std::chrono::milliseconds gpu_patience{10'000};
+  /// How long the driver may take to move device memory.  0: as its size lets expect.
+  std::chrono::milliseconds gpu_move_patience{0};
+
   ProgressCallback progress = {};
 
   /// A request to stop ends the snapshot with Errc::cancelled within milliseconds.
@@ -69,6 +81,11 @@ struct SnapshotReport {
   std::chrono::nanoseconds state{};   ///< part of `frozen`: reading everything but the pages
   std::chrono::nanoseconds pages{};   ///< part of `frozen`: reading the pages
   std::chrono::nanoseconds commit{};  ///< the end of the file, fsync, rename: the target runs again
+
+  std::chrono::nanoseconds gpu_lock{};    ///< before `frozen`: until its GPUs had nothing to do
+  std::chrono::nanoseconds gpu_save{};    ///< part of `frozen`: device memory into memory
+  std::chrono::nanoseconds gpu_resume{};  ///< part of `frozen`: and back, unless it was killed
+  std::uint64_t gpu_bytes = 0;            ///< of device memory
 
   std::uint64_t threads = 0;
   std::uint64_t mappings = 0;

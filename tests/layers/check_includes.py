@@ -21,6 +21,7 @@ MAY_INCLUDE = {
     "lib/memory/": ["sys/", "image/", "memory/"],
     "lib/state/": ["sys/", "tracee/", "image/", "memory/", "state/"],  # and see breaks_state_rule()
     "lib/pager/": ["sys/", "image/", "memory/", "pager/"],
+    "lib/gpu/": ["sys/", "tracee/", "image/", "gpu/"],
     # Inside other programs; what it shares with the rest is one header.
     "lib/guest/": ["area.h"],
     "lib/api/": [],  # the public C++ interface is enough
@@ -28,9 +29,11 @@ MAY_INCLUDE = {
     "lib/compat/": ["sys/", "image/", "json/", "compat/"],
     "lib/store/": ["sys/", "image/", "json/", "compat/", "store/"],
     # The stories and what stands beside them put everything together.
-    "lib/": ["sys/", "tracee/", "image/", "memory/", "state/", "pager/", "compat/", "json/", "store/", "guest/"],
+    "lib/": ["sys/", "tracee/", "image/", "memory/", "state/", "pager/", "gpu/", "compat/", "json/", "store/",
+             "guest/"],
     # The program that the pager is: nothing but its main function.
     "pager/": ["pager/"],
+    "gpu/": ["gpu/"],
     # What is outside the library sees its public headers and its own folder.
     "include/": [],
     "tools/": ["json/"],
@@ -63,7 +66,7 @@ class Tree:
 
     def files(self):
         """Paths of all sources, relative to the root."""
-        for top in ("include", "lib", "pager", "tools", "bench", "tests/targets"):
+        for top in ("include", "lib", "pager", "gpu", "tools", "bench", "tests/targets"):
             for path in sorted((self.root / top).rglob("*")):
                 if path.suffix in (".cpp", ".hpp", ".h", ".c"):
                     yield path.relative_to(self.root).as_posix()
