@@ -7,6 +7,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -101,8 +102,21 @@ void work(const Pager& pager, const sys::Fd& keeper, bool announce) {
   }
 }
 
+/// True when the process has ended and never had a child.
+bool nobody_is_left(const Pager& pager) noexcept {
+  const Head& head = pager.shared.head();
+  return sys::has_ended(pager.process) &&
+         std::ranges::none_of(
+             pager.shared.journal().first(head.journal_used), [](const JournalEntry& entry) {
+               return sys::decode(entry.message).kind == sys::PageEvent::Kind::fork;
+             });
+}
+
 /// No memory: whoever waits for a page waits until there is some.  To end would mean zeros.
-void wait_for_memory() noexcept { sys::pause_for(std::chrono::milliseconds{10}); }
+void wait_for_memory(const Pager& pager) noexcept {
+  if (nobody_is_left(pager)) ::_exit(kFailed);
+  sys::pause_for(std::chrono::milliseconds{10});
+}
 
 /// The process serves no more and must not: its missing memory becomes SIGBUS.
 [[noreturn]] void give_up(const Pager& pager) {
@@ -112,7 +126,7 @@ void wait_for_memory() noexcept { sys::pause_for(std::chrono::milliseconds{10});
       make_worker(pager).poison_everything();
       ::_exit(kFailed);
     } catch (const std::exception&) {
-      wait_for_memory();
+      wait_for_memory(pager);
     }
   }
 }
@@ -128,7 +142,7 @@ void wait_for_memory() noexcept { sys::pause_for(std::chrono::milliseconds{10});
       self = sys::open_process(sys::current_process());
       child = sys::fork_with_one_table();
     } catch (const std::exception&) {
-      wait_for_memory();
+      wait_for_memory(pager);
       continue;
     }
     if (child == 0) {
@@ -139,7 +153,7 @@ void wait_for_memory() noexcept { sys::pause_for(std::chrono::milliseconds{10});
       const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
       if (code == kNothingMissing || pager.shared.head().complete != 0) ::_exit(kNothingMissing);
       if (code == kNoMemory)
-        wait_for_memory();
+        wait_for_memory(pager);
       else if (patience.ends(served(pager.shared.head())))
         give_up(pager);
     }

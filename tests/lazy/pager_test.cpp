@@ -334,6 +334,20 @@ TEST_CASE("while a pager gets no memory the process waits, and no byte is wrong"
   CHECK(restored.process().pager_statistics().lost_bytes == 0);
 }
 
+TEST_CASE("a pager without memory ends with the process that it serves") {
+  Fixture fixture{"memory_model", {}, icecore::Encoding::zstd};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  const PagerPair pagers{restored.pid()};
+  const ::rlimit none{1, RLIM_INFINITY};
+  for (const pid_t pager : {pagers.keeper, pagers.worker})
+    REQUIRE(::prlimit(pager, RLIMIT_AS, &none, nullptr) == 0);
+  restored.conversation().tell("work 1000");
+  await([&] { return restored.process().pager_statistics().restarts >= 5; }, "it has memory");
+  restored.process().signal(SIGKILL);
+  restored.await_end();
+  await_end_of({pagers.keeper});
+}
+
 TEST_CASE("a process whose whole pager is killed is killed too") {
   Fixture fixture{"large_memory", {"16"}};
   RestoredByTool restored{fixture.image(), {"--fill", "never", "--no-record"}};
