@@ -25,7 +25,9 @@ enum class Errc {
 /// The one exception type of icecore.
 ///
 /// After any Error from snapshot() the target runs on as before and no image exists at the wanted
-/// name.  After any Error from restore() nothing of the restored process is left.
+/// name; but for one that says that the process "is lost": a driver could not give a process its
+/// GPU memory back, and it is left stopped.  After any Error from restore() nothing of the restored
+/// process is left.
 class ICECORE_EXPORT Error : public std::runtime_error {
  public:
   Error(Errc code, const std::string& message, int sys_errno = 0);
