@@ -102,14 +102,14 @@ void work(const Pager& pager, const sys::Fd& keeper, bool announce) {
   }
 }
 
-/// True when the process has ended and never had a child.
+/// Found out without memory, from what the journal says of children.
 bool nobody_is_left(const Pager& pager) noexcept {
-  const Head& head = pager.shared.head();
-  return sys::has_ended(pager.process) &&
-         std::ranges::none_of(
-             pager.shared.journal().first(head.journal_used), [](const JournalEntry& entry) {
-               return sys::decode(entry.message).kind == sys::PageEvent::Kind::fork;
-             });
+  if (sys::Userfaultfd::alive(pager.faults)) return false;
+  const auto journal = pager.shared.journal().first(pager.shared.head().journal_used);
+  return std::ranges::none_of(journal, [](const JournalEntry& entry) {
+    const sys::PageEvent event = sys::decode(entry.message);
+    return event.kind == sys::PageEvent::Kind::fork && sys::Userfaultfd::alive(event.fd);
+  });
 }
 
 /// No memory: whoever waits for a page waits until there is some.  To end would mean zeros.

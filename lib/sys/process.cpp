@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <linux/kcmp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -41,11 +40,6 @@ void pause_for(std::chrono::microseconds duration) noexcept {
   const timespec time{.tv_sec = duration.count() / 1'000'000,
                       .tv_nsec = duration.count() % 1'000'000 * 1000};
   ::nanosleep(&time, nullptr);
-}
-
-bool has_ended(const Fd& pidfd) noexcept {
-  ::pollfd end{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
-  return ::poll(&end, 1, 0) == 1;
 }
 
 Fd open_process(pid_t pid) {

@@ -44,9 +44,6 @@ void pause_for(std::chrono::microseconds duration) noexcept;
 /// Throws Errc::target_gone when there is no such process.
 Fd open_process(pid_t pid);
 
-/// True when the process has ended, reaped or not.
-bool has_ended(const Fd& pidfd) noexcept;
-
 /// A copy of descriptor `number` of another process: the same open file description.
 Fd copy_descriptor(const Fd& pidfd, int number);
 

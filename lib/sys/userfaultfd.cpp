@@ -146,10 +146,12 @@ void Userfaultfd::wake(std::uint64_t start, std::uint64_t end) const noexcept {
   ::ioctl(fd_.get(), UFFDIO_WAKE, &range);
 }
 
-bool Userfaultfd::alive() const noexcept {
+bool Userfaultfd::alive(int descriptor) noexcept {
   // A place where no process has memory of its own: only the answer counts.
   constexpr std::uint64_t kLastPage = 0x7fffffffe000;
-  return try_zero(kLastPage, 4096).stop != FillResult::Stop::process_gone;
+  ::uffdio_zeropage nothing{.range = {kLastPage, 4096}, .mode = 0, .zeropage = 0};
+  if (::ioctl(descriptor, UFFDIO_ZEROPAGE, &nothing) == 0) return true;
+  return errno != ESRCH && errno != ENOTTY && errno != EBADF;
 }
 
 std::size_t Userfaultfd::read(std::span<PageMessage> messages) const {

@@ -101,7 +101,10 @@ class Userfaultfd {
   void wake(std::uint64_t start, std::uint64_t end) const noexcept;
 
   /// False when the address space is gone: its last process has ended, or runs another program.
-  bool alive() const noexcept;
+  bool alive() const noexcept { return alive(fd()); }
+
+  /// The same of a descriptor that somebody else owns; false also when it is no userfaultfd.
+  static bool alive(int descriptor) noexcept;
 
   /// Reads messages that are there; returns their number.  The descriptor must not block.
   std::size_t read(std::span<PageMessage> messages) const;
