@@ -2,8 +2,8 @@
 #pragma once
 
 // What icecore uses of NVIDIA's CUDA Driver API, declared by ourselves: cuda.h may not be passed
-// on, and no machine without CUDA has it.  tests/gpu/cuda_header_test.cpp holds every number here
-// against cuda.h where there is one.
+// on, and no machine without CUDA has it.  tests/fake_cuda/cuda_header_test.cpp holds every number
+// here against cuda.h where there is one.
 //
 // Facts relied on here (cuda.h 12.8 to 13.4):
 //  * Each of the four kinds of arguments of the checkpoint calls is 64 bytes; what a version does

@@ -13,10 +13,12 @@
 //   FAKE_VERSION    cuDriverGetVersion, by default 13000
 //   FAKE_DRIVER     "stub": cuInit gives 34; "no_device": 100
 //   FAKE_NO_PERSISTENCE  Restore wants cuInit of its caller
+//   FAKE_NO_COPIES_OUT   cuMemcpyDtoHAsync copies nothing
 // and the file FAKE_CUDA_DIR/inject, read by the restore thread at each request, of lines
 //   lock|checkpoint|restore|unlock|state  slow MS | fail CODE | hang | die | skip
-// where `checkpoint skip` claims to have saved what it has not.  Whoever is slow or hangs makes the
-// file "began" first, for the test to wait for.
+// where `checkpoint skip` claims to have saved what it has not, and `restore skip` forgets reserved
+// addresses that lead nowhere.  Whoever is slow or hangs makes the file "began" first, for the test
+// to wait for.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -39,6 +41,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -76,6 +79,7 @@ struct Physical {
   bool used;
   std::uint64_t id, size;
   std::uint32_t device;
+  unsigned char properties[32];  // CUmemAllocationProp, of cuMemCreate
 };
 
 /// A range of device addresses.
@@ -126,9 +130,10 @@ struct Process {
   std::atomic<std::uint32_t> state;
   std::atomic<std::uint32_t> gate;  // 1: closed
   std::atomic<std::uint32_t> inflight;
-  std::atomic<std::uint32_t> queued;  // work and callbacks of all streams
-  std::atomic<std::int32_t> sticky;   // an error that every later call gives
-  std::atomic<bool> unsupported;      // uses what cannot be checkpointed
+  std::atomic<std::uint32_t> has_begun;  // 1: the restore thread
+  std::atomic<std::uint32_t> queued;     // work and callbacks of all streams
+  std::atomic<std::int32_t> sticky;      // an error that every later call gives
+  std::atomic<bool> unsupported;         // uses what cannot be checkpointed
   bool restore_failed;
 
   int socket;
@@ -146,6 +151,7 @@ struct Process {
 Process self;
 
 std::mutex tables;  // of all but the restore thread
+std::map<void*, std::size_t> pinned;
 std::mutex wire;
 bool initialised = false;  // of this process image: a controller needs it for Restore
 thread_local int current_device = -1;
@@ -302,7 +308,7 @@ Result add_physical(std::uint64_t size, std::uint32_t device, int& index) {
                                .address = 0,
                                .value = 0},
                               reply);
-  if (result == Result::success) self.physical[index] = {true, reply.id, size, device};
+  if (result == Result::success) self.physical[index] = {true, reply.id, size, device, {}};
   return result;
 }
 
@@ -420,6 +426,7 @@ struct Stream {
       lock.lock();
       busy = false;
       self.queued.fetch_sub(1);
+      futex_wake_all(self.queued);
       changed.notify_all();
     }
   }
@@ -662,7 +669,17 @@ bool choose_devices(const GpuPair* pairs, std::uint32_t count, const ReplyMessag
   return true;
 }
 
-std::int32_t restore(const Request& request) {
+void forget_empty_reservations() {
+  for (Range& range : self.ranges) {
+    if (range.kind != Range::Kind::reserved) continue;
+    bool empty = true;
+    for (const Map& map : self.maps)
+      empty = empty && !(map.used && overlaps(map.start, map.size, range.start, range.size));
+    if (empty) range.kind = Range::Kind::none;
+  }
+}
+
+std::int32_t restore(const Request& request, bool forgets) {
   if (self.state.load() != 2) return 401;
   if (self.restore_failed) return 304;
   open_devices();  // at the numbers that they had, before anything else takes one
@@ -716,6 +733,7 @@ std::int32_t restore(const Request& request) {
   if (self.carrier_size != 0)
     raw(SYS_munmap, static_cast<long>(self.carrier), static_cast<long>(self.carrier_size));
   for (int i = 0; i < self.device_count; ++i) self.devices[i] = now.devices[chosen[i]];
+  if (forgets) forget_empty_reservations();
   self.state = 1;
   return 0;
 }
@@ -750,7 +768,7 @@ std::int32_t carry_out(const Request& request, std::int32_t& value) {
     case kCheckpoint:
       return checkpoint(injected.kind == Injection::Kind::skip);
     case kRestore:
-      return restore(request);
+      return restore(request, injected.kind == Injection::Kind::skip);
     default:
       return unlock();
   }
@@ -759,7 +777,8 @@ std::int32_t carry_out(const Request& request, std::int32_t& value) {
 void* restore_thread(void*) {
   raw(SYS_prctl, PR_SET_NAME, as_long(kThreadName));
   self.restore_thread = static_cast<std::int32_t>(raw(SYS_gettid));
-  futex_wake_all(self.gate);
+  self.has_begun = 1;
+  futex_wake_all(self.has_begun);
   for (;;) {
     Request request;
     const long size = raw(SYS_read, self.request_source, as_long(&request), sizeof request);
@@ -827,7 +846,7 @@ Result start_process() {
   const int error = ::pthread_create(&thread, nullptr, restore_thread, nullptr);
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return Result::operating_system;
-  while (*static_cast<volatile std::int32_t*>(&self.restore_thread) == 0) ::usleep(100);
+  while (self.has_begun.load() == 0) futex_wait(self.has_begun, 0);
   self.magic = kMagic;
   return Result::success;
 }
@@ -1158,6 +1177,7 @@ EXPORT Result cuMemcpyHtoDAsync_v2(DeviceAddress to, const void* from, std::size
 EXPORT Result cuMemcpyDtoHAsync_v2(void* to, DeviceAddress from, std::size_t size, Stream* stream) {
   return in_context([&] {
     return run_on(stream, [=] {
+      if (std::getenv("FAKE_NO_COPIES_OUT") != nullptr) return Result::success;
       return transfer(Order::read, from, reinterpret_cast<std::uint64_t>(to), size);
     });
   });
@@ -1169,6 +1189,29 @@ EXPORT Result cuMemsetD8_v2(DeviceAddress address, unsigned char value, std::siz
 
 EXPORT Result cuMemsetD32_v2(DeviceAddress address, unsigned value, std::size_t count) {
   return in_context([&] { return change(Order::fill32, address, count * 4, value); });
+}
+
+EXPORT Result cuMemsetD8Async(DeviceAddress address, unsigned char value, std::size_t count,
+                              Stream* stream) {
+  return in_context(
+      [&] { return run_on(stream, [=] { return change(Order::fill8, address, count, value); }); });
+}
+
+/// Pins nothing, but knows what it should have pinned.
+EXPORT Result cuMemHostRegister_v2(void* memory, std::size_t size, unsigned flags) {
+  return in_context([&] {
+    const std::lock_guard lock{tables};
+    if (memory == nullptr || size == 0 || (flags & ~1U) != 0) return Result::invalid_value;
+    if (!pinned.emplace(memory, size).second) return static_cast<Result>(712);  // already
+    return Result::success;
+  });
+}
+
+EXPORT Result cuMemHostUnregister(void* memory) {
+  return in_context([&] {
+    const std::lock_guard lock{tables};
+    return pinned.erase(memory) == 1 ? Result::success : static_cast<Result>(713);
+  });
 }
 
 /// Each one maps the device once more, by which it can be told from outside.
@@ -1230,10 +1273,29 @@ EXPORT Result cuMemCreate(unsigned long long* handle, std::size_t size, const vo
     if (handle == nullptr || properties == nullptr || flags != 0 || size == 0 ||
         size % kGranularity != 0)
       return Result::invalid_value;
+    int what[4];  // type, handle types, kind of place, device
+    std::memcpy(what, properties, sizeof what);
+    if (what[0] != 1 || what[2] != 1 || what[3] < 0 || what[3] >= self.device_count)
+      return Result::invalid_value;
     int index = 0;
-    const Result result = add_physical(size, 0, index);
+    const Result result = add_physical(size, static_cast<std::uint32_t>(what[3]), index);
+    if (result != Result::success) return result;
+    std::memcpy(self.physical[index].properties, properties,
+                sizeof self.physical[index].properties);
     *handle = static_cast<unsigned long long>(index) + 1;
     return result;
+  });
+}
+
+EXPORT Result cuMemGetAllocationPropertiesFromHandle(void* properties, unsigned long long handle) {
+  return gated([&] {
+    const std::lock_guard lock{tables};
+    if (properties == nullptr || handle == 0 || handle > kMaxMemory ||
+        !self.physical[handle - 1].used)
+      return Result::invalid_value;
+    const Physical& physical = self.physical[handle - 1];
+    std::memcpy(properties, physical.properties, sizeof physical.properties);
+    return Result::success;
   });
 }
 
@@ -1275,6 +1337,21 @@ EXPORT Result cuMemUnmap(DeviceAddress address, std::size_t size) {
         map.used = false;
         return Result::success;
       }
+    return Result::invalid_value;
+  });
+}
+
+EXPORT Result cuMemGetAccess(unsigned long long* flags, const int* location,
+                             DeviceAddress address) {
+  return gated([&] {
+    const std::lock_guard lock{tables};
+    if (flags == nullptr || location == nullptr || location[0] != 1) return Result::invalid_value;
+    for (const Map& map : self.maps) {
+      if (!map.used || address < map.start || address - map.start >= map.size) continue;
+      const bool its_own = static_cast<int>(self.physical[map.physical].device) == location[1];
+      *flags = map.accessible && its_own ? 3 : 0;
+      return Result::success;
+    }
     return Result::invalid_value;
   });
 }
@@ -1325,7 +1402,12 @@ EXPORT Result cuStreamSynchronize(Stream* stream) {
   return static_cast<Result>(self.sticky.load());
 }
 
-EXPORT Result cuCtxSynchronize() { return cuStreamSynchronize(nullptr); }
+EXPORT Result cuCtxSynchronize() {
+  if (!initialised) return Result::not_initialized;
+  if (self.state.load() == 2) std::abort();
+  for (std::uint32_t left = 0; (left = self.queued.load()) != 0;) futex_wait(self.queued, left);
+  return static_cast<Result>(self.sticky.load());
+}
 
 EXPORT Result cuLaunchHostFunc(Stream* stream, void (*function)(void*), void* data) {
   return in_context([&] {

@@ -79,9 +79,10 @@ class FakeGpu {
 };
 
 /// A program that uses it.
-inline Target gpu_target(Arguments arguments = {}) {
-  arguments.insert(arguments.begin(), FakeGpu::library());
-  return Target{"gpu_buffers", arguments};
+inline Target gpu_target(const Arguments& arguments = {}) {
+  Arguments all = {FakeGpu::library()};
+  all.insert(all.end(), arguments.begin(), arguments.end());
+  return Target{"gpu_buffers", all};
 }
 
 }  // namespace test

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Calls of a libcuda.so.1 that is loaded by path, and device memory whose contents are known.
+#pragma once
+
+#include <dlfcn.h>
+
+#include "target.hpp"
+
+namespace target {
+
+using Address = unsigned long long;
+inline void* library;
+
+/// Calls a function of the driver by name.
+template <class... Arguments>
+int cu(const char* name, Arguments... arguments) {
+  const auto function = reinterpret_cast<int (*)(Arguments...)>(::dlsym(library, name));
+  require(function != nullptr, std::string{name} + " is not there");
+  return function(arguments...);
+}
+
+template <class... Arguments>
+void must_cu(const char* name, Arguments... arguments) {
+  const int result = cu(name, arguments...);
+  require(result == 0, std::string{name} + " gives " + std::to_string(result));
+}
+
+inline std::vector<unsigned> numbers(std::uint64_t seed, std::size_t count) {
+  std::vector<unsigned> all(count);
+  for (std::size_t i = 0; i < count; ++i) all[i] = static_cast<unsigned>(pattern(seed, i));
+  return all;
+}
+
+/// Device memory whose contents are known.
+struct Buffer {
+  Address address = 0;
+  std::size_t count = 0;
+  std::uint64_t seed = 0;
+  unsigned added = 0;  ///< to every number since
+
+  void fill() {
+    seed = random_number();
+    const auto all = numbers(seed, count);
+    must_cu("cuMemcpyHtoD_v2", address, static_cast<const void*>(all.data()), count * 4);
+  }
+
+  void expect() const {
+    std::vector<unsigned> found(count);
+    must_cu("cuMemcpyDtoH_v2", static_cast<void*>(found.data()), address, count * 4);
+    auto wanted = numbers(seed, count);
+    for (unsigned& number : wanted) number += added;
+    for (std::size_t i = 0; i < count; ++i)
+      require(found[i] == wanted[i], "number " + std::to_string(i) + " of device memory at " +
+                                         std::to_string(address) + " is " +
+                                         std::to_string(found[i]));
+  }
+};
+
+}  // namespace target
