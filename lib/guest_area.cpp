@@ -3,13 +3,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <vector>
 
+#include "gpu/session.hpp"
 #include "guest/area.h"
 #include "icecore/error.hpp"
 #include "icecore/snapshot.hpp"
+#include "image/validate_manifest.hpp"
 #include "state/invocation.hpp"
 #include "sys/files.hpp"
 #include "sys/proc_maps.hpp"
@@ -33,7 +37,7 @@ std::optional<Area> read_area(pid_t pid, std::uint64_t address) {
   return area;
 }
 
-/// In a process that runs.  Most have nothing of that size, and cost a look at their mappings.
+/// Most have nothing of that size, and cost a look at their mappings.
 std::optional<Area> find_area(pid_t pid) {
   for (const sys::Vma& vma : sys::read_maps(pid)) {
     if (vma.size() != ICECORE_AREA_BYTES || !vma.name.empty() || vma.shared) continue;
@@ -54,6 +58,67 @@ sys::Fd copy_eventfd(const sys::Fd& process, int number) {
 
 }  // namespace
 
+namespace {
+
+/// Of the buffers in GPUs.  A process may say of them what it likes.
+std::vector<::icecore_gpu_buffer> read_buffers(pid_t pid, const Area& area) {
+  if (area.gpu_buffers == 0 || area.gpu_buffer_count > ICECORE_GPU_MAX_BUFFERS) return {};
+  std::vector<::icecore_gpu_buffer> all(area.gpu_buffer_count);
+  const sys::RemoteMemory memory{pid};
+  if (!memory.try_read(area.gpu_buffers, std::as_writable_bytes(std::span{all}))) return {};
+  std::erase_if(all, [](const auto& buffer) { return buffer.address == 0; });
+  return all;
+}
+
+/// How long its callbacks may take more, for those bytes that have to be copied and digested.
+std::chrono::milliseconds time_for_buffers(pid_t pid, const Area& area) {
+  constexpr std::uint64_t kBytesPerMillisecond = 500'000;
+  std::uint64_t bytes = 0;
+  for (const auto& buffer : read_buffers(pid, area))
+    bytes += std::min(buffer.size_bytes, std::uint64_t{1} << 40);
+  return std::chrono::milliseconds{bytes / kBytesPerMillisecond};
+}
+
+std::unique_ptr<state::GpuBufferT> description_of(const ::icecore_gpu_buffer& buffer) {
+  auto made = std::make_unique<state::GpuBufferT>();
+  made->address = buffer.address;
+  made->size = buffer.size_bytes;
+  made->contents_size = buffer.contents_bytes;
+  made->device = static_cast<std::uint32_t>(buffer.device);
+  made->contents = static_cast<state::GpuContents>(buffer.contents);
+  if (buffer.carrier != 0) made->contents = state::GpuContents::keep;  // a file's that was changed
+  made->carrier = buffer.carrier;
+  if (made->contents == state::GpuContents::file) made->file = buffer.file;
+  if (made->contents == state::GpuContents::file) made->file_offset = buffer.file_offset;
+  made->digest_low = buffer.digest[0];
+  made->digest_high = buffer.digest[1];
+  return made;
+}
+
+}  // namespace
+
+void record_gpu_buffers(pid_t pid, state::ProcessT& process) {
+  const auto area = process.gpu ? find_area(pid) : std::nullopt;
+  if (!area) return;
+  std::vector<state::AddressRange> carriers;
+  for (const ::icecore_gpu_buffer& buffer : read_buffers(pid, *area)) {
+    // One that came back meanwhile, since somebody waited too long, is the driver's like any other.
+    if (buffer.state != ICECORE_GPU_AWAY) continue;
+    process.gpu->buffers.push_back(description_of(buffer));
+    try {
+      validate_gpu_buffer(process, *process.gpu->buffers.back());
+    } catch (const Error& error) {
+      throw Error{Errc::unsupported,
+                  fmt::format("process {} cannot be snapshotted:", pid),
+                  {fmt::format("gpu: what libicecore_guest says of its buffers makes no sense: {}",
+                               error.what())}};
+    }
+    if (buffer.carrier != 0)
+      carriers.emplace_back(buffer.carrier, buffer.carrier + buffer.contents_bytes);
+  }
+  gpu::mark_gpu_data(process, carriers);
+}
+
 GuestPause::GuestPause(pid_t pid, std::chrono::milliseconds patience, const std::stop_token& stop)
     : pid_(pid) {
   const auto area = find_area(pid);
@@ -68,7 +133,7 @@ GuestPause::GuestPause(pid_t pid, std::chrono::milliseconds patience, const std:
   try {
     sys::take_from_eventfd(answer);  // to somebody who did not wait for it
     sys::add_to_eventfd(bell_, ICECORE_BELL_PREPARE);
-    await_answer(process, answer, patience, stop);
+    await_answer(process, answer, patience + time_for_buffers(pid, *area), stop);
   } catch (...) {
     end();
     throw;

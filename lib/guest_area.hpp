@@ -34,6 +34,10 @@ class GuestPause {
   sys::Fd bell_;  // none: there is nobody to talk to
 };
 
+/// What a snapshot of a process that stands still, and uses CUDA, has to say of those buffers that
+/// are not the driver's business.  Throws Errc::unsupported when its list of them makes no sense.
+void record_gpu_buffers(pid_t pid, state::ProcessT& process);
+
 /// For a process that is complete but does not run: another generation, another id, this
 /// invocation.
 void greet_guest(const state::ProcessT& image, pid_t pid, const sys::Fd& process,

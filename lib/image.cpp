@@ -357,6 +357,33 @@ std::string gpu_uuid(const std::vector<std::uint8_t>& bytes) {
   return text;
 }
 
+/// The path that a descriptor leads to, if it is one of a file.
+std::string path_of(const state::ProcessT& process, int number) {
+  for (const state::Descriptor& descriptor : process.descriptors->descriptors) {
+    if (descriptor.number() != number) continue;
+    const auto& open = process.descriptors->descriptions[descriptor.description()]->open;
+    const auto* const file = open.AsRegularFile();
+    if (file != nullptr) return process.files[static_cast<std::size_t>(file->file)]->path;
+  }
+  return {};
+}
+
+ImageInfo::Gpu::Buffer buffer_info(const state::ProcessT& process,
+                                   const std::vector<ImageInfo::Gpu::Device>& devices,
+                                   const state::GpuBufferT& buffer) {
+  constexpr std::array kContents{"keep", "drop", "file"};
+  const bool of_file = buffer.contents == state::GpuContents::file;
+  return {.address = buffer.address,
+          .size_bytes = buffer.size,
+          .device = devices.at(buffer.device).uuid,
+          .contents = kContents.at(static_cast<std::size_t>(buffer.contents)),
+          .digest = buffer.contents == state::GpuContents::drop
+                        ? std::string{}
+                        : fmt::format("{:016x}{:016x}", buffer.digest_high, buffer.digest_low),
+          .file = of_file ? path_of(process, buffer.file) : std::string{},
+          .file_offset = of_file ? buffer.file_offset : 0};
+}
+
 std::optional<ImageInfo::Gpu> gpu_info(const state::ProcessT& process) {
   if (!process.gpu) return {};
   constexpr std::array kStates{"running", "locked", "checkpointed"};
@@ -367,6 +394,7 @@ std::optional<ImageInfo::Gpu> gpu_info(const state::ProcessT& process) {
       .state = kStates.at(static_cast<std::size_t>(gpu.state_found)),
       .saved_bytes = gpu.saved_bytes,
       .devices = {},
+      .buffers = {},
   };
   for (const auto& device : gpu.devices)
     info.devices.push_back(
@@ -375,6 +403,8 @@ std::optional<ImageInfo::Gpu> gpu_info(const state::ProcessT& process) {
          .compute_capability =
              fmt::format("{}.{}", device->compute_capability / 10, device->compute_capability % 10),
          .memory_bytes = device->memory_bytes});
+  for (const auto& buffer : gpu.buffers)
+    info.buffers.push_back(buffer_info(process, info.devices, *buffer));
   return info;
 }
 

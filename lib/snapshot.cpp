@@ -103,7 +103,10 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   const PageSelection pages =
       select_pages(pid, captured.pages, loan ? loan->missing() : MissingPages{});
   record_guards(pages.guards, *captured.state->address_space);
-  if (saved) saved->record(*captured.state);
+  if (saved) {
+    saved->record(*captured.state);
+    record_gpu_buffers(pid, *captured.state);
+  }
   throw_refusals(capture);
   report.state = watch.lap();
   fault_point("snapshot: state read");

@@ -68,6 +68,14 @@ void print_gpus(const ImageInfo& info) {
   for (const ImageInfo::Gpu::Device& device : gpu.devices)
     fmt::print("  {} {} ({}, compute capability {})\n", device.uuid, printable(device.name),
                human_size(device.memory_bytes), device.compute_capability);
+  for (const ImageInfo::Gpu::Buffer& buffer : gpu.buffers) {
+    const std::string file =
+        buffer.file.empty()
+            ? std::string{}
+            : fmt::format(" of {} at {:#x}", printable(buffer.file), buffer.file_offset);
+    fmt::print("  buffer {:012x} {:>12} {}{}\n", buffer.address, human_size(buffer.size_bytes),
+               buffer.contents, file);
+  }
 }
 
 void print_threads(const ImageInfo& info) {
@@ -143,6 +151,18 @@ JsonObject describe_gpu(const ImageInfo::Gpu::Device& device) {
   return object;
 }
 
+JsonObject describe_buffer(const ImageInfo::Gpu::Buffer& buffer) {
+  JsonObject object;
+  object.add("address", address(buffer.address))
+      .add("size_bytes", buffer.size_bytes)
+      .add("device", buffer.device)
+      .add("contents", buffer.contents)
+      .add("digest", buffer.digest)
+      .add("file", buffer.file)
+      .add("file_offset_bytes", buffer.file_offset);
+  return object;
+}
+
 JsonObject describe(const ImageInfo& info) {
   JsonObject object;
   object.add("major_version", info.major_version)
@@ -168,7 +188,8 @@ JsonObject describe(const ImageInfo& info) {
       .add("gpu_driver", gpu.driver)
       .add("gpu_cuda", gpu.cuda)
       .add("gpu_saved_bytes", gpu.saved_bytes)
-      .add("gpus", gpu.devices, describe_gpu);
+      .add("gpus", gpu.devices, describe_gpu)
+      .add("gpu_buffers", gpu.buffers, describe_buffer);
   return object;
 }
 

@@ -71,11 +71,22 @@ struct ImageInfo {
       std::string compute_capability;  ///< "9.0"
       std::uint64_t memory_bytes = 0;
     };
+    /// Of a program with libicecore_guest.
+    struct Buffer {
+      std::uint64_t address = 0;  ///< of the device
+      std::uint64_t size_bytes = 0;
+      std::string device;    ///< its UUID
+      std::string contents;  ///< "keep", "drop", "file"
+      std::string digest;    ///< hex; empty with "drop"
+      std::string file;      ///< the path; empty but with "file"
+      std::uint64_t file_offset = 0;
+    };
     std::string driver;             ///< "580.82.07", or empty
     std::string cuda;               ///< "13.0": what the driver supports
     std::string state;              ///< in which a restore leaves it: "running", "locked", …
     std::uint64_t saved_bytes = 0;  ///< of device memory, within the stored pages
     std::vector<Device> devices;    ///< all that the driver saw
+    std::vector<Buffer> buffers;    ///< that are not in saved_bytes
   };
   std::optional<Gpu> gpu;  ///< of a process that uses CUDA
 

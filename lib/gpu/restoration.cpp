@@ -70,11 +70,12 @@ Restoration::Restoration(const state::ProcessT& image, const RestoreOptions& opt
     complain("gpu", error.what());
   }
   if (findings_.empty())
-    findings_.push_back({.ok = true,
-                         .subject = fmt::format("gpu ({}; {} MiB to bring back)",
-                                                here_.devices.front().name, bytes() / kMiB),
-                         .reason = {},
-                         .remedy = {}});
+    findings_.push_back(
+        {.ok = true,
+         .subject = fmt::format("gpu ({}; {} MiB to bring back)", here_.devices.front().name,
+                                (bytes() + buffer_bytes()) / kMiB),
+         .reason = {},
+         .remedy = {}});
 }
 
 void Restoration::complain(std::string subject, std::string reason, std::string remedy) {
@@ -175,6 +176,13 @@ void Restoration::check_devices() {
              "install driver 580 (CUDA 13.0) or later");
 }
 
+/// That the program brings back, with libicecore_guest.
+std::uint64_t Restoration::buffer_bytes() const noexcept {
+  std::uint64_t total = 0;
+  for (const auto& buffer : image_.gpu->buffers) total += buffer->size;
+  return total;
+}
+
 /// A Restore that runs out of memory cannot be tried again: so it must not.
 void Restoration::check_memory() {
   DriverHere now;
@@ -184,7 +192,7 @@ void Restoration::check_memory() {
   for (const DeviceInfo& device : now.devices)
     if (std::ranges::any_of(used_, [&](const Uuid& u) { return same(u, device.uuid); }))
       free += device.free_bytes;
-  const std::uint64_t wanted = bytes() + kDriverOverhead;
+  const std::uint64_t wanted = bytes() + buffer_bytes() + kDriverOverhead;
   if (free < wanted)
     complain("gpu memory",
              fmt::format("{} MiB are free, {} are needed", free / kMiB, wanted / kMiB),

@@ -28,10 +28,12 @@ class Restoration {
   /// runs meanwhile.  Throws Errc::incompatible; the process is of no use then.
   void run(std::deque<Tracee>& threads, pid_t pid);
 
+  /// That the driver brings back.
   std::uint64_t bytes() const noexcept { return image_.gpu->saved_bytes; }
 
  private:
   Restoration(const state::ProcessT& image, const RestoreOptions& options);
+  std::uint64_t buffer_bytes() const noexcept;
   void check();
   void check_devices();
   void check_memory();

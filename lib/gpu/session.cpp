@@ -220,11 +220,15 @@ void SavedMemory::record(state::ProcessT& process) const {
   }
   process.gpu = std::move(gpu);
   process.address_space->holes = holes_;
+  mark_gpu_data(process, carriers_);
+}
+
+void mark_gpu_data(state::ProcessT& process, const std::vector<state::AddressRange>& ranges) {
   for (state::Mapping& mapping : process.address_space->mappings) {
     const auto holds = [&](const state::AddressRange& range) {
       return range.start() < mapping.end() && mapping.start() < range.end();
     };
-    if (mapping.kind() == state::MappingKind::anonymous && std::ranges::any_of(carriers_, holds))
+    if (mapping.kind() == state::MappingKind::anonymous && std::ranges::any_of(ranges, holds))
       mapping = {mapping.start(),
                  mapping.end(),
                  mapping.offset(),

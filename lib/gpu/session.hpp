@@ -84,6 +84,9 @@ class SavedMemory {
   std::uint64_t bytes_ = 0;
 };
 
+/// Marks what a restore has to have in place before the process runs.
+void mark_gpu_data(state::ProcessT& process, const std::vector<state::AddressRange>& ranges);
+
 /// True when a process turned out to use GPUs although begin() had found none: it has begun since.
 bool has_begun_to_use_gpus(pid_t pid);
 

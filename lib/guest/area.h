@@ -33,10 +33,39 @@ struct icecore_area {
   int32_t bell;   /* descriptor */
   int32_t answer; /* descriptor */
   uint32_t invocation_bytes;
-  uint64_t generation; /* 0 from the start, one more at each restore */
-  uint8_t id[16];      /* random, new at each restore */
+  uint64_t generation;  /* 0 from the start, one more at each restore */
+  uint8_t id[16];       /* random, new at each restore */
+  uint64_t gpu_buffers; /* address of an array of icecore_gpu_buffer, or 0 */
+  uint32_t gpu_buffer_count;
+  uint32_t unused;
   /* At ICECORE_AREA_INVOCATION: variables as "NAME=VALUE", an empty string, arguments; each with a
    * NUL. */
+};
+
+enum { ICECORE_GPU_PRESENT = 0, ICECORE_GPU_AWAY = 1, ICECORE_GPU_LOST = 2 };
+
+#define ICECORE_GPU_MAX_BUFFERS 4096u
+
+/* A buffer in a GPU that the library takes care of. */
+struct icecore_gpu_buffer {
+  uint64_t address; /* 0: this entry is free */
+  uint64_t size_bytes;
+  uint64_t handle; /* of cuMemCreate */
+  int32_t device;
+  uint32_t contents; /* enum icecore_guest_gpu_contents */
+  uint32_t state;
+  int32_t result; /* why it is lost */
+  uint64_t losses;
+  int32_t file; /* descriptor, or -1 */
+  uint32_t is_registered;
+  uint64_t file_offset;
+  int64_t file_time_s; /* of its last change */
+  int64_t file_time_ns;
+  uint64_t digest[2];      /* of `contents_bytes`, while it is away; and always of a file's */
+  uint64_t contents_bytes; /* what was asked for: the rest are zeros */
+  uint64_t carrier;   /* address of the contents in memory, while it is away and they are kept */
+  uint8_t access[16]; /* of each device: CU_MEM_ACCESS_FLAGS_… */
+  uint8_t properties[32]; /* CUmemAllocationProp */
 };
 
 #endif

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "area.h"
+#include "gpu.h"
 
 enum { kMaxCallbacks = 64, kPage = 4096, kGoOnPatienceMs = 60000 };
 
@@ -61,10 +62,12 @@ static uint64_t run_before(void) {
   bool refused = false;
   for (unsigned i = callbacks.count; i-- > 0;)
     if (callbacks.all[i].before(callbacks.all[i].user) != 0) refused = true;
+  if (!icecore_guest_gpu_put_away()) refused = true;
   return refused ? ICECORE_ANSWER_REFUSED : ICECORE_ANSWER_READY;
 }
 
 static void run_after(const struct callbacks* which) {
+  icecore_guest_gpu_bring_back();
   const struct callbacks callbacks = copy_of(which);
   for (unsigned i = 0; i < callbacks.count; ++i) callbacks.all[i].after(callbacks.all[i].user);
 }
@@ -151,6 +154,7 @@ static void forget_in_child(void) {
     munmap((char*)parents - kPage, ICECORE_AREA_BYTES + 2 * kPage);
   }
   before.count = after_restore.count = after_snapshot.count = 0;
+  icecore_guest_gpu_forget_all();
   pthread_mutex_init(&mutex, NULL);
   pthread_mutex_init(&notifying, NULL);
 }
@@ -215,6 +219,10 @@ static struct icecore_area* started(void) {
   }
   pthread_mutex_unlock(&mutex);
   return area;
+}
+
+struct icecore_area* icecore_guest_start(void) {
+  return started();
 }
 
 /* ---- what programs call

@@ -86,6 +86,7 @@ class UnpackedSize {
     total_ += sizeof(state::GpuT);
     add(gpu->driver_release());
     add(gpu->devices());
+    if (const auto* buffers = gpu->buffers()) total_ += buffers->size() * sizeof(state::GpuBufferT);
   }
 
   void add(const state::GpuDevice* device) {

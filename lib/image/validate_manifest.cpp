@@ -183,6 +183,10 @@ void validate_gpu(const state::ProcessT& process) {
   for (const auto& device : gpu.devices)
     require(device != nullptr && device->uuid.size() == kUuidBytes && has_no_nul(device->name),
             "a GPU without a name");
+  for (const auto& buffer : gpu.buffers) {
+    require(buffer != nullptr, "an absent buffer in a GPU");
+    icecore::validate_gpu_buffer(process, *buffer);
+  }
 }
 
 void validate_range(std::uint64_t start, std::uint64_t end, const char* what) {
@@ -581,6 +585,32 @@ void validate_files(const state::ProcessT& process) {
 }
 
 }  // namespace
+
+void validate_gpu_buffer(const state::ProcessT& process, const state::GpuBufferT& buffer) {
+  const std::uint64_t at = buffer.address;
+  require(at != 0 && buffer.size != 0 && buffer.size <= kAddressEnd && at <= kAddressEnd &&
+              buffer.contents_size != 0 && buffer.contents_size <= buffer.size,
+          "a buffer in a GPU at {:#x} of {} bytes", at, buffer.size);
+  validate_index(buffer.device, process.gpu->devices.size(), "buffer in GPU");
+  require(buffer.contents <= state::GpuContents::MAX, "the buffer at {:#x} of unknown contents",
+          at);
+  if (buffer.contents == state::GpuContents::file) {
+    require(process.descriptors != nullptr &&
+                std::ranges::any_of(process.descriptors->descriptors,
+                                    [&](const auto& d) { return d.number() == buffer.file; }),
+            "the buffer at {:#x} is of descriptor {}", at, buffer.file);
+    require(buffer.file_offset <= kMaxFileOffset - buffer.contents_size,
+            "the buffer at {:#x} is of offset {:#x}", at, buffer.file_offset);
+  }
+  if (buffer.contents != state::GpuContents::keep) return;
+  const auto& mappings = process.address_space->mappings;
+  const auto mapping = std::ranges::find_if(
+      mappings, [&](const state::Mapping& m) { return buffer.carrier < m.end(); });
+  require(mapping != mappings.end() && mapping->start() <= buffer.carrier &&
+              mapping->kind() == state::MappingKind::anonymous &&
+              buffer.contents_size <= mapping->end() - buffer.carrier,
+          "the bytes of the buffer at {:#x} are at {:#x}", at, buffer.carrier);
+}
 
 void validate_manifest(const state::ManifestT& manifest, const PageMap& map) {
   validate_presence(manifest);

@@ -27,10 +27,12 @@ import traceback
 
 __all__ = [
     "GONE_ON", "RESTORED", "NOBODY", "LATE", "available", "reseed", "before_snapshot", "after_restore",
-    "after_snapshot", "snapshot", "generation", "instance_id", "variable", "arguments",
+    "after_snapshot", "snapshot", "generation", "instance_id", "variable", "arguments", "KEEP", "DROP", "FILE",
+    "gpu_allocate", "gpu_forget", "gpu_losses", "gpu_status", "gpu",
 ]
 
 GONE_ON, RESTORED, NOBODY, LATE = range(4)
+KEEP, DROP, FILE = range(3)  #: contents of buffers in GPUs
 
 #: What is done after a restore, by name.  Set one to False to leave it alone.
 reseed = {"random": True, "numpy": True, "uuid": True, "ssl": True, "torch": True}
@@ -55,6 +57,10 @@ def _load():
         library.icecore_guest_argument.argtypes = [ctypes.c_size_t]
         library.icecore_guest_argument_count.restype = ctypes.c_size_t
         library.icecore_guest_generation_address.restype = ctypes.POINTER(ctypes.c_uint64)
+        library.icecore_guest_gpu_forget.argtypes = [ctypes.c_ulonglong, ctypes.c_void_p]
+        library.icecore_guest_gpu_status.argtypes = [ctypes.c_ulonglong]
+        library.icecore_guest_gpu_losses.argtypes = [ctypes.c_ulonglong]
+        library.icecore_guest_gpu_losses.restype = ctypes.c_uint64
         return library
     return None
 
@@ -214,3 +220,55 @@ def arguments():
         return []
     return [os.fsdecode(_library.icecore_guest_argument(i))
             for i in range(_library.icecore_guest_argument_count())]
+
+
+# ---- buffers in GPUs ------------------------------------------------------------------------------
+
+
+class _GpuOptions(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_size_t), ("device", ctypes.c_int), ("contents", ctypes.c_int),
+                ("file", ctypes.c_char_p), ("file_offset", ctypes.c_uint64)]
+
+
+def _must(result):
+    if result != 0:
+        raise RuntimeError(f"icecore: CUDA error {result}")
+
+
+def gpu_allocate(size, contents=KEEP, device=0, file=None, file_offset=0):
+    """Device memory that libicecore_guest takes care of; its address.  See docs/gpu.md."""
+    if not available:
+        raise RuntimeError("icecore: libicecore_guest is not there")
+    options = _GpuOptions(ctypes.sizeof(_GpuOptions), device, contents, None if file is None else os.fsencode(file),
+                          file_offset)
+    address = ctypes.c_ulonglong()
+    _must(_library.icecore_guest_gpu_allocate(ctypes.byref(options), ctypes.c_size_t(size), ctypes.byref(address)))
+    return address.value
+
+
+def gpu_forget(address):
+    """Frees it."""
+    _must(_library.icecore_guest_gpu_forget(address, None))
+
+
+def gpu_losses(address):
+    """How often its contents became zeros."""
+    return _library.icecore_guest_gpu_losses(address)
+
+
+def gpu_status(address):
+    """0: it is there; else the CUDA error for which it could not be brought back."""
+    return _library.icecore_guest_gpu_status(address)
+
+
+class gpu:
+    """`with icecore.gpu():` around work that uses such buffers.  Waits while a snapshot has them."""
+
+    def __enter__(self):
+        if available:
+            _library.icecore_guest_gpu_enter()
+        return self
+
+    def __exit__(self, *_):
+        if available:
+            _library.icecore_guest_gpu_leave()

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "gpu/cuda.hpp"
+#include "guest/gpu_driver.h"
 #include "support/skip.hpp"
 
 #ifdef ICECORE_CUDA_H
@@ -108,6 +109,51 @@ static_assert(offsetof(RestoreArguments, pairs) == offsetof(CUcheckpointRestoreA
 static_assert(offsetof(RestoreArguments, pair_count) ==
               offsetof(CUcheckpointRestoreArgs, gpuPairsCount));
 #endif
+
+// Those of libicecore_guest.
+SAME_CALL(decltype(cu_driver::DeviceGetCount), ::cuDeviceGetCount);
+SAME_CALL(decltype(cu_driver::DevicePrimaryCtxRetain), ::cuDevicePrimaryCtxRetain);
+SAME_CALL(decltype(cu_driver::CtxSetCurrent), ::cuCtxSetCurrent);
+SAME_CALL(decltype(cu_driver::CtxSynchronize), ::cuCtxSynchronize);
+SAME_CALL(decltype(cu_driver::MemGetAllocationGranularity), ::cuMemGetAllocationGranularity);
+SAME_CALL(decltype(cu_driver::MemAddressReserve), ::cuMemAddressReserve);
+SAME_CALL(decltype(cu_driver::MemAddressFree), ::cuMemAddressFree);
+SAME_CALL(decltype(cu_driver::MemCreate), ::cuMemCreate);
+SAME_CALL(decltype(cu_driver::MemRelease), ::cuMemRelease);
+SAME_CALL(decltype(cu_driver::MemMap), ::cuMemMap);
+SAME_CALL(decltype(cu_driver::MemUnmap), ::cuMemUnmap);
+SAME_CALL(decltype(cu_driver::MemSetAccess), ::cuMemSetAccess);
+SAME_CALL(decltype(cu_driver::MemGetAccess), ::cuMemGetAccess);
+SAME_CALL(decltype(cu_driver::MemGetAllocationPropertiesFromHandle),
+          ::cuMemGetAllocationPropertiesFromHandle);
+SAME_CALL(decltype(cu_driver::MemHostRegister), ::cuMemHostRegister);
+SAME_CALL(decltype(cu_driver::MemHostUnregister), ::cuMemHostUnregister);
+SAME_CALL(decltype(cu_driver::MemcpyDtoHAsync), ::cuMemcpyDtoHAsync);
+SAME_CALL(decltype(cu_driver::MemcpyHtoDAsync), ::cuMemcpyHtoDAsync);
+SAME_CALL(decltype(cu_driver::MemsetD8Async), ::cuMemsetD8Async);
+SAME_CALL(decltype(cu_driver::StreamCreate), ::cuStreamCreate);
+SAME_CALL(decltype(cu_driver::StreamSynchronize), ::cuStreamSynchronize);
+SAME_CALL(decltype(cu_driver::StreamDestroy), ::cuStreamDestroy);
+SAME_CALL(decltype(cu_driver::EventCreate), ::cuEventCreate);
+SAME_CALL(decltype(cu_driver::EventRecord), ::cuEventRecord);
+SAME_CALL(decltype(cu_driver::EventSynchronize), ::cuEventSynchronize);
+SAME_CALL(decltype(cu_driver::EventDestroy), ::cuEventDestroy);
+SAME_VALUE(CU_FILE_NOT_FOUND, CUDA_ERROR_FILE_NOT_FOUND);
+SAME_VALUE(CU_PINNED_MEMORY, CU_MEM_ALLOCATION_TYPE_PINNED);
+SAME_VALUE(CU_ON_DEVICE, CU_MEM_LOCATION_TYPE_DEVICE);
+SAME_VALUE(CU_READ_WRITE, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+SAME_VALUE(CU_MINIMUM_GRANULARITY, CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+SAME_VALUE(CU_PORTABLE, CU_MEMHOSTREGISTER_PORTABLE);
+SAME_VALUE(CU_NON_BLOCKING, CU_STREAM_NON_BLOCKING);
+SAME_VALUE(CU_BLOCKING_NO_TIMING, CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING);
+static_assert(sizeof(cu_properties) == sizeof(CUmemAllocationProp));
+static_assert(offsetof(cu_properties, shared_as) ==
+              offsetof(CUmemAllocationProp, requestedHandleTypes));
+static_assert(offsetof(cu_properties, location) == offsetof(CUmemAllocationProp, location));
+static_assert(offsetof(cu_properties, flags) == offsetof(CUmemAllocationProp, allocFlags));
+static_assert(sizeof(cu_location) == sizeof(CUmemLocation));
+static_assert(sizeof(cu_access) == sizeof(CUmemAccessDesc));
+static_assert(offsetof(cu_access, flags) == offsetof(CUmemAccessDesc, flags));
 
 TEST_CASE("our declarations of CUDA are NVIDIA's", "[gpu]") {
   WARN("checked against cuda.h of CUDA " << CUDA_VERSION / 1000 << '.' << CUDA_VERSION % 1000 / 10);

@@ -121,9 +121,22 @@ state::GpuT& gpu(ManifestT& manifest) {
   return *gpu;
 }
 
+/// Whose contents are in the first anonymous mapping.
+state::GpuBufferT& buffer(ManifestT& manifest) {
+  auto made = std::make_unique<state::GpuBufferT>();
+  made->address = 0x302000000;
+  made->size = made->contents_size = kPageSize;
+  const auto& mappings = manifest.process->address_space->mappings;
+  made->carrier = std::ranges::find(mappings, MappingKind::anonymous, [](const Mapping& m) {
+                    return m.kind();
+                  })->start();
+  gpu(manifest).buffers.push_back(std::move(made));
+  return *manifest.process->gpu->buffers[0];
+}
+
 TEST_CASE("a process with GPUs is accepted", "[image]") {
   ManifestT manifest = sample_manifest();
-  gpu(manifest);
+  buffer(manifest);
   manifest.process->address_space->holes.emplace_back(kFree, kFree + kPageSize);
   validate_manifest(manifest, {});
 }
@@ -137,6 +150,19 @@ TEST_CASE("hostile GPUs are refused", "[image][damage]") {
       {"GPU without a name", [](ManifestT& m) { gpu(m).devices[0]->uuid.pop_back(); }},
       {"GPU without a name", [](ManifestT& m) { gpu(m).devices.emplace_back(); }},
       {"GPU without a name", [](ManifestT& m) { gpu(m).devices[0]->name = std::string(1, '\0'); }},
+      {"absent buffer", [](ManifestT& m) { buffer(m), m.process->gpu->buffers.emplace_back(); }},
+      {"buffer in a GPU at 0x0", [](ManifestT& m) { buffer(m).address = 0; }},
+      {"of 0 bytes", [](ManifestT& m) { buffer(m).size = 0; }},
+      {"buffer in a GPU at", [](ManifestT& m) { buffer(m).contents_size = kPageSize + 1; }},
+      {"buffer in GPU 1", [](ManifestT& m) { buffer(m).device = 1; }},
+      {"unknown contents",
+       [](ManifestT& m) { buffer(m).contents = static_cast<state::GpuContents>(3); }},
+      {"descriptor 1000",
+       [](ManifestT& m) {
+         buffer(m).contents = state::GpuContents::file;
+         m.process->gpu->buffers[0]->file = 1000;
+       }},
+      {"bytes of the buffer", [](ManifestT& m) { buffer(m).carrier = kFree; }},
       {"a hole", [](ManifestT& m) { m.process->address_space->holes.emplace_back(kFree, kFree); }},
       {"a hole", [](ManifestT& m) { m.process->address_space->holes.emplace_back(1, kFree); }},
       {"of GPU data",
