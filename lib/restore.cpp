@@ -9,6 +9,10 @@
 #include <fmt/format.h>
 #include <signal.h>
 
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
 #include "check.hpp"
 #include "compat/platform.hpp"
 #include "fault_injection.hpp"
@@ -202,21 +206,30 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   return Restored{std::move(running), std::move(report), std::move(pager)};
 }
 
+constexpr int kIdRetries = 50;
+constexpr std::chrono::milliseconds kIdPause{1};
+
 }  // namespace
 
 /// On the wanted ids; or, when that is left to us and they are taken, in a namespace of its own.
 Restored restore_through(const Image::Data& image, const RestoreOptions& options,
                          const Gate& gate) {
+  const auto& process = *image.reader.manifest().process;
   const bool automatic = options.pids == Pids::automatic;
-  const bool in_namespace = options.pids == Pids::in_namespace ||
-                            (automatic && !ids_in_use(*image.reader.manifest().process).empty());
-  try {
-    return on_tracer_thread([&] { return tell(image, options, in_namespace, gate); });
-  } catch (const Error& error) {
-    // Taken since we looked.
-    if (!automatic || in_namespace || error.sys_errno() != EEXIST) throw;
+  bool in_namespace =
+      options.pids == Pids::in_namespace || (automatic && !ids_in_use(process).empty());
+  for (int retries = 0;;) {
+    try {
+      return on_tracer_thread([&] { return tell(image, options, in_namespace, gate); });
+    } catch (const Error& error) {
+      if (in_namespace || error.sys_errno() != EEXIST) throw;
+      // Taken since we looked; or by nobody any more (sys/process.hpp), and free in a moment.
+      const bool free_soon = ids_in_use(process).empty() && ++retries <= kIdRetries;
+      if (!free_soon && !automatic) throw;
+      in_namespace = !free_soon;
+    }
+    if (!in_namespace) std::this_thread::sleep_for(kIdPause);
   }
-  return on_tracer_thread([&] { return tell(image, options, true, gate); });
 }
 
 RestoredProcess restore(const Image& image, const RestoreOptions& options) {
