@@ -22,8 +22,6 @@ file(RELATIVE_PATH PREFIX_FROM_PC /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /pre
 configure_file(cmake/icecore.pc.in icecore.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/icecore.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
-file(RELATIVE_PATH LIB_FROM_BIN /prefix/${CMAKE_INSTALL_BINDIR} /prefix/${CMAKE_INSTALL_LIBDIR})
-set_target_properties(icecore_tool PROPERTIES INSTALL_RPATH "\$ORIGIN/${LIB_FROM_BIN}")
 install(TARGETS icecore_tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS icecore_pager icecore_gpu RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR})
 install(FILES docs/icecore.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)

@@ -12,8 +12,8 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <new>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -106,12 +106,14 @@ std::vector<std::string> arguments(int count, char** values) {
   return words;
 }
 
-/// The first word, where it should have been a command and is none.
-std::optional<std::string> unknown_command(const std::vector<std::string>& words) {
-  if (words.empty() || words[0].starts_with('-')) return std::nullopt;
-  const auto has_that_name = [&](const Command* command) { return command->name == words[0]; };
-  if (std::ranges::any_of(kCommands, has_that_name)) return std::nullopt;
-  return words[0];
+/// The commands to which `words` may belong: one when the first is its name, none when it should
+/// have been and is not.  Declaring the options of all takes 0.3 ms, a third of the start.
+std::vector<const Command*> candidates(const std::vector<std::string>& words) {
+  std::vector<const Command*> found;
+  const bool any = words.empty() || words[0].starts_with('-');
+  std::ranges::copy_if(kCommands, std::back_inserter(found),
+                       [&](const Command* command) { return any || command->name == words[0]; });
+  return found;
 }
 
 int usage_error(const std::string& message) {
@@ -127,10 +129,14 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("`icecore help COMMAND` shows the options of a command; see also icecore(1).");
 
+  std::vector<std::string> words = arguments(argc, argv);
+  const std::vector<const Command*> commands = candidates(words);
+  if (commands.empty()) return usage_error(fmt::format("there is no command {}", words[0]));
+
   int status = 0;
   std::vector<std::string> behind_dashes;
   std::vector<std::unique_ptr<Invocation>> invocations;
-  for (const Command* command : kCommands) {
+  for (const Command* command : commands) {
     CLI::App* subcommand = app.add_subcommand(command->name, command->summary);
     Invocation& invocation = *invocations.emplace_back(command->declare(*subcommand));
     subcommand->final_callback([command, &invocation, &status, &behind_dashes] {
@@ -139,7 +145,6 @@ int main(int argc, char** argv) {
     });
   }
 
-  std::vector<std::string> words = arguments(argc, argv);
   if (!words.empty() && words[0] == kRun.name) {
     const auto dashes = std::ranges::find(words, "--");
     if (dashes != words.end()) {
@@ -147,8 +152,6 @@ int main(int argc, char** argv) {
       words.erase(dashes, words.end());
     }
   }
-  if (const auto unknown = unknown_command(words))
-    return usage_error(fmt::format("there is no command {}", *unknown));
   try {
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // as CLI11 wants them
   } catch (const CLI::Success& wanted) {                                // --help, --version

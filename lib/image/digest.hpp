@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Picks the widest vector instructions of the CPU: 22 to 28 GB/s instead of 11.
-#include <xxh_x86dispatch.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -18,14 +15,10 @@ struct Digest128 {
   friend bool operator==(const Digest128&, const Digest128&) = default;
 };
 
-inline Digest128 digest128(std::span<const std::byte> bytes) noexcept {
-  const XXH128_hash_t hash = ::XXH3_128bits(bytes.data(), bytes.size());
-  return {.low = hash.low64, .high = hash.high64};
-}
+/// With the vector instructions of this CPU: 22 to 28 GB/s with AVX2, 11 without.
+Digest128 digest128(std::span<const std::byte> bytes) noexcept;
 
-/// XXH3, 64 bit.
-inline std::uint64_t digest64(std::span<const std::byte> bytes) noexcept {
-  return ::XXH3_64bits(bytes.data(), bytes.size());
-}
+/// XXH3, 64 bit; as fast.
+std::uint64_t digest64(std::span<const std::byte> bytes) noexcept;
 
 }  // namespace icecore

@@ -2,8 +2,8 @@
 #include "sys/files.hpp"
 
 #include <dirent.h>
-#include <dlfcn.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/memfd.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -528,11 +528,23 @@ Fd try_accept(const Fd& listener) noexcept {
 }
 
 std::filesystem::path own_file() {
-  ::Dl_info info{};
-  if (::dladdr(reinterpret_cast<const void*>(&own_file), &info) == 0 || info.dli_fname == nullptr)
-    return {};
+  // Not dladdr(3): in a static program it gives argv[0], which the caller of execve(2) chooses.
+  const char* found = "/proc/self/exe";
+  const auto look = [](::dl_phdr_info* object, std::size_t, void* result) {
+    const auto wanted = reinterpret_cast<std::uintptr_t>(&own_file);
+    for (int i = 0; i < object->dlpi_phnum; ++i) {
+      const auto& segment = object->dlpi_phdr[i];
+      if (segment.p_type != PT_LOAD ||
+          wanted - (object->dlpi_addr + segment.p_vaddr) >= segment.p_memsz)
+        continue;
+      if (object->dlpi_name[0] != '\0') *static_cast<const char**>(result) = object->dlpi_name;
+      return 1;
+    }
+    return 0;
+  };
+  ::dl_iterate_phdr(look, &found);
   std::error_code ignored;
-  return std::filesystem::weakly_canonical(info.dli_fname, ignored);
+  return std::filesystem::weakly_canonical(found, ignored);
 }
 
 }  // namespace icecore::sys
