@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <utility>
 
 #include "icecore/error.hpp"
@@ -275,7 +276,12 @@ StoredRange Worker::cluster_around(Space& space, const StoredRange& stored) cons
 void Worker::stop_before_guards(std::size_t index, StoredRange& range) {
   if (index != 0 || pagemap_ == nullptr) return;
   guards_.clear();
-  pagemap_->guards(range.address, range.end(), guards_);
+  try {
+    pagemap_->guards(range.address, range.end(), guards_);
+  } catch (const Error& error) {
+    if (error.sys_errno() != ESRCH) throw;
+    return;  // it has ended, and the copy finds nobody either
+  }
   if (guards_.empty()) return;
   for (const sys::PageRange& guard : guards_) spaces_[index].missing.erase(guard.start, guard.end);
   range.pages = (guards_.front().start - range.address) / kPageSize;
