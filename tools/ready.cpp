@@ -307,6 +307,14 @@ std::unique_ptr<Ready> make_ready(std::string_view how) {
 }
 
 std::string check_ready(const std::string& how) {
+  if (const auto pattern = behind(how, "log:")) {
+    try {
+      const Log log{std::string{*pattern}};
+      return {};
+    } catch (const std::regex_error& error) {
+      return fmt::format("{} is no regular expression: {}", *pattern, error.what());
+    }
+  }
   if (make_ready(how) != nullptr) return {};
   return how + " is not notify, guest, port:N, file:PATH, log:REGEX or delay:SECONDS";
 }

@@ -204,10 +204,23 @@ class Run final : public Invocation {
     } catch (const Error& error) {
       warn("look-up: {}", error.what());
     }
-    if (entries.empty()) why_cold_ = "no image fits";
+    if (entries.empty()) why_cold_ = why_none_fits();
     for (const StoreEntry& entry : entries)
       if (const auto status = run_restored(entry)) return status;
     return std::nullopt;
+  }
+
+  /// For people: the latest image of the key is the one they think of.
+  std::string why_none_fits() const {
+    std::string why = "no image fits";
+    if (!json && !verbose_) return why;
+    note([&] {
+      const auto entries = store_->list(key_);
+      why = entries.empty() ? "there is no image"
+                            : fmt::format("no image fits: {}: {}", entries[0].name,
+                                          why_unfit(entries[0], wanted_));
+    });
+    return why;
   }
 
   std::optional<int> run_restored(const StoreEntry& entry) {

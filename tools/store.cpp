@@ -8,6 +8,7 @@
 #include <icecore/store.hpp>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -24,6 +25,10 @@ std::string time_text(std::chrono::sys_seconds time) {
   if (time.time_since_epoch().count() == 0) return "never";
   return fmt::format("{:%Y-%m-%d %H:%M:%S}",
                      fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
+}
+
+std::string count_of(std::uint64_t count, const char* what) {
+  return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
 JsonObject describe(const StoreEntry& entry) {
@@ -59,7 +64,12 @@ class StoreCommand final : public Invocation {
     add(app, "verify", "Read every image and compare it with its digests", &StoreCommand::verify);
   }
 
-  int run() override { return (this->*action_)(Store::open(path_)); }
+  int run() override {
+    // To open one that is not there makes it: that is for those who put something in.
+    if (!std::filesystem::exists(std::filesystem::path{path_} / "icecore-store"))
+      throw Error{Errc::invalid_argument, fmt::format("{}: is no store", path_)};
+    return (this->*action_)(Store::open(path_));
+  }
 
  private:
   using Action = int (StoreCommand::*)(const Store&);
@@ -80,8 +90,9 @@ class StoreCommand final : public Invocation {
     const auto entries = store.list();
     if (json) return print_json("images", entries);
     for (const StoreEntry& entry : entries)
-      fmt::print("{}  {}  {}  {:>10}  {} restores  {}{}\n", entry.name, entry.worker_type,
-                 time_text(entry.made_at), human_size(entry.image_bytes), entry.restores, entry.key,
+      fmt::print("{}  {}  {}  {:>10}  {}  {}{}\n", entry.name, entry.worker_type,
+                 time_text(entry.made_at), human_size(entry.image_bytes),
+                 count_of(entry.restores, "restore"), entry.key,
                  entry.set_aside ? "  (set aside)" : "");
     return 0;
   }
@@ -143,7 +154,7 @@ class StoreCommand final : public Invocation {
       fmt::print(json_stream, "{}\n", object.text());
       return 0;
     }
-    fmt::print("{} images removed, {} freed, {} left\n", collected.removed.size(),
+    fmt::print("{} removed, {} freed, {} left\n", count_of(collected.removed.size(), "image"),
                human_size(collected.removed_bytes), human_size(collected.left_bytes));
     return 0;
   }
@@ -160,16 +171,25 @@ class StoreCommand final : public Invocation {
         image.verify();
       } catch (const Error& error) {
         fmt::print(stderr, "icecore: {}: {}\n", entry.image.string(), error.what());
-        store.note_failure(entry, error.what(), true);
         bad.push_back(entry);
+        set_aside(store, entry, error.what());
       }
     }
     if (json)
       print_json("damaged", bad);
     else
-      fmt::print("{} images, {} damaged{}\n", entries.size(), bad.size(),
+      fmt::print("{}, {} damaged{}\n", count_of(entries.size(), "image"), bad.size(),
                  bad.empty() ? "" : " and set aside");
     return bad.empty() ? 0 : 1;
+  }
+
+  /// In a store that cannot be written to the others are looked at all the same.
+  static void set_aside(const Store& store, const StoreEntry& entry, const std::string& reason) {
+    try {
+      store.note_failure(entry, reason, true);
+    } catch (const Error& error) {
+      fmt::print(stderr, "icecore: {}: not set aside: {}\n", entry.image.string(), error.what());
+    }
   }
 
   int print_removed(const std::vector<StoreEntry>& entries) const {

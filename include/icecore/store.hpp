@@ -66,10 +66,13 @@ struct Wanted {
   std::optional<std::chrono::seconds> max_age;
 };
 
+/// Why an image is not the one that is wanted, for people; empty when it is.
+ICECORE_EXPORT std::string why_unfit(const StoreEntry& entry, const Wanted& wanted);
+
 /// Images by key, in a folder that may be copied, served and backed up while it is in use.
 ///
 /// Every change is one rename or one unlink: a crash at any moment leaves a store that can be used,
-/// with at worst a file in it that gc() removes.  May be used by any number of processes and
+/// with at worst a file in it that collect() removes.  May be used by any number of processes and
 /// threads at once. Everything throws Errc::io or Errc::permission; a store of a newer format is
 /// Errc::incompatible.
 class ICECORE_EXPORT Store {
@@ -116,7 +119,8 @@ class ICECORE_EXPORT Store {
   /// Keeps the reason; an image that is set aside is not found any more.
   void note_failure(const StoreEntry& entry, const std::string& reason, bool set_aside) const;
 
-  /// Why no image of this key could be made.  True when that is not what was noted before.
+  /// Why no image of this key could be made.  True when that is not what was noted before, numbers
+  /// apart: process ids and names of files that were to be made differ each time.
   bool note_refusal(const std::string& key, const std::string& reason) const;
   std::string refusal(const std::string& key) const;
 

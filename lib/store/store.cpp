@@ -15,10 +15,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <map>
 #include <random>
 #include <set>
+#include <string_view>
 
 #include "icecore/error.hpp"
 #include "icecore/image.hpp"
@@ -90,23 +92,39 @@ std::string next_name(const fs::path& folder) {
   return fmt::format("{:08}-{:08x}{}", number + 1, std::random_device{}(), kImageSuffix);
 }
 
-bool same_start(const StartedAs& made, const StartedAs& wanted) {
-  if (made.command != wanted.command || made.working_directory != wanted.working_directory ||
-      made.variables != wanted.variables || made.cpu_baseline != wanted.cpu_baseline)
-    return false;
-  return std::ranges::equal(made.dependencies, wanted.dependencies, {}, &Dependency::path,
-                            &Dependency::path);
-}
-
 /// An image from the future was made before the clock was set back: nobody knows how old it is.
 bool is_young_enough(const StoreEntry& entry, std::optional<std::chrono::seconds> max_age) {
   return !max_age || (entry.made_at <= now() && now() - entry.made_at < *max_age);
 }
 
-bool fits(const StoreEntry& entry, const Wanted& wanted) {
-  return !entry.set_aside && same_start(entry.started, wanted.started) &&
-         is_young_enough(entry, wanted.max_age) &&
-         std::ranges::all_of(entry.started.dependencies, is_unchanged);
+std::string first_difference(const std::vector<std::string>& made,
+                             const std::vector<std::string>& wanted) {
+  for (const std::string& variable : wanted)
+    if (std::ranges::find(made, variable) == made.end())
+      return fmt::format("made with another value of {}", variable.substr(0, variable.find('=')));
+  return "made of other variables";
+}
+
+/// Whether two reasons are the same but for their numbers, hexadecimal ones too.
+bool same_but_for_numbers(std::string_view a, std::string_view b) {
+  constexpr const char* kDigits = "0123456789abcdef";
+  const auto is_number = [](std::string_view word) {
+    return word.find_first_of("0123456789") != word.npos &&
+           word.find_first_not_of(kDigits) == word.npos;
+  };
+  const auto next_word = [](std::string_view& text) {
+    std::size_t end = 0;
+    while (end < text.size() && std::isalnum(static_cast<unsigned char>(text[end])) != 0) ++end;
+    end = std::max(end, std::min(text.size(), std::size_t{1}));
+    const std::string_view word = text.substr(0, end);
+    text.remove_prefix(end);
+    return word;
+  };
+  while (!a.empty() && !b.empty()) {
+    const std::string_view one = next_word(a), other = next_word(b);
+    if (one != other && !(is_number(one) && is_number(other))) return false;
+  }
+  return a.empty() && b.empty();
 }
 
 std::uint64_t bytes_of(const StoreEntry& entry) {
@@ -128,6 +146,25 @@ std::uint64_t remove_all(const Place& place) {
 }
 
 }  // namespace
+
+std::string why_unfit(const StoreEntry& entry, const Wanted& wanted) {
+  const StartedAs& made = entry.started;
+  if (entry.set_aside) return "set aside: " + entry.last_failure;
+  if (made.command != wanted.started.command) return "made of another command line";
+  if (made.working_directory != wanted.started.working_directory)
+    return "made in " + made.working_directory;
+  if (made.variables != wanted.started.variables)
+    return first_difference(made.variables, wanted.started.variables);
+  if (made.cpu_baseline != wanted.started.cpu_baseline) return "made for another --cpu-baseline";
+  if (!std::ranges::equal(made.dependencies, wanted.started.dependencies, {}, &Dependency::path,
+                          &Dependency::path))
+    return "depends on other files";
+  if (!is_young_enough(entry, wanted.max_age))
+    return entry.made_at > now() ? "from the future: the clock has been set back" : "too old";
+  for (const Dependency& dependency : made.dependencies)
+    if (!is_unchanged(dependency)) return dependency.path + " has changed";
+  return {};
+}
 
 Store Store::open(const fs::path& folder) {
   return guarded([&] {
@@ -168,7 +205,8 @@ std::vector<StoreEntry> Store::list(const std::string& key) const {
 
 std::vector<StoreEntry> Store::find(const std::string& key, const Wanted& wanted) const {
   std::vector<StoreEntry> entries = list(key);
-  std::erase_if(entries, [&](const StoreEntry& entry) { return !fits(entry, wanted); });
+  std::erase_if(entries,
+                [&](const StoreEntry& entry) { return !why_unfit(entry, wanted).empty(); });
   // Not that of std::ranges: clang 14 and libstdc++ 12 do not agree on its result.
   std::stable_partition(entries.begin(), entries.end(), [&](const StoreEntry& entry) {
     return entry.worker_type == wanted.worker_type;
@@ -265,7 +303,7 @@ fs::path Store::refusal_file(const std::string& key) const {
 }
 
 bool Store::note_refusal(const std::string& key, const std::string& reason) const {
-  if (refusal(key) == reason) return false;
+  if (same_but_for_numbers(refusal(key), reason)) return false;
   const fs::path file = refusal_file(key);
   guarded([&] { fs::create_directories(file.parent_path()); });
   write_file(file, reason);

@@ -165,7 +165,8 @@ TEST_CASE("run --json says how it started, and why") {
   const fs::path image = fixture.await_images(1, cold)[0].image;
   fixture.await(cold, "\"snapshot\":\"" + image.native());
   CHECK(cold.end() == 0);
-  CHECK(cold.says("\"start\":\"cold\",\"reason\":\"no image fits\",\"fallback\":false,\"pid\":"));
+  CHECK(
+      cold.says("\"start\":\"cold\",\"reason\":\"there is no image\",\"fallback\":false,\"pid\":"));
 
   Running restored = fixture.run_function();
   restored.ask("ping");
@@ -252,7 +253,10 @@ TEST_CASE("run: another script, argument or variable is another program") {
   expect_cold(fixture.run_function({"notify", "more"}, options));
   expect_cold(fixture.run_function({"notify"}, {"--depends", data, "--env-key", "USER"}));
   std::ofstream{data} << "2";
-  expect_cold(fixture.run_function({"notify"}, options));
+  Running changed = fixture.run_function({}, options);
+  CHECK(changed.conversation().hear() == "ready");
+  CHECK(changed.end() == 0);
+  CHECK(changed.cold());
 }
 
 TEST_CASE("run: an image that is too old is not used") {
@@ -260,6 +264,32 @@ TEST_CASE("run: an image that is too old is not used") {
   const std::string secret = fixture.make_image();
   expect_restored(fixture.run_function({"notify"}, {"--max-age", "1h"}), secret);
   expect_cold(fixture.run_function({"notify"}, {"--max-age", "0"}));
+}
+
+TEST_CASE("run: of an image from the future nobody knows its age, and the next one is used") {
+  Fixture fixture;
+  const std::string secret = fixture.make_image();
+  const std::string entry = fixture.images()[0].image.native() + ".entry";
+  std::ifstream in{entry};
+  std::string text{std::istreambuf_iterator<char>{in}, {}};
+  const std::size_t at = text.find("\"made_at_s\":") + 12;
+  text.replace(at, text.find(',', at) - at, "9999999999");  // the clock has been set back since
+  std::ofstream{entry} << text;
+  expect_restored(fixture.run_function(), secret);  // to whom its age is all the same
+
+  const Arguments young = {"--max-age", "1h"};
+  std::string next;
+  {
+    Running cold = fixture.run_function({"notify"}, young);
+    REQUIRE(cold.conversation().hear() == "ready");
+    next = cold.ask("secret?");
+    fixture.await_images(2, cold);
+    CHECK(cold.end() == 0);
+    CHECK(cold.says("the clock has been set back"));
+  }
+  expect_restored(fixture.run_function({"notify"}, young), next);
+  expect_restored(fixture.run_function({"notify"}, young), next);
+  CHECK(fixture.images().size() == 2);
 }
 
 TEST_CASE("run ends with the status of its program, cold and restored") {
@@ -599,6 +629,8 @@ TEST_CASE("run: wrong usage is 2") {
   CHECK(icecore({"run", "--", "true"}).status == 2);
   CHECK(icecore({"run", "--store", "/tmp/x", "--", "true"}).status == 2);
   CHECK(icecore({"run", "-o", "x", "--ready", "port:0", "--", "true"}).status == 2);
+  CHECK(icecore({"run", "-o", "x", "--ready", "log:(", "--", "true"})
+            .err.find("no regular expression") != std::string::npos);
   CHECK(icecore({"run", "-o", "x", "--cpu-baseline", "v3", "--", "true"}).status == 2);
 }
 
@@ -632,6 +664,14 @@ TEST_CASE("store: what it holds is listed, shown, verified and removed") {
   CHECK(icecore({"store", "gc", fixture.store(), "--keep", "3"}).status == 0);
   CHECK(fixture.images().empty());
   CHECK(icecore({"store", "rm", fixture.store(), "key"}).status == 1);
+}
+
+TEST_CASE("store: looking at one that is not there does not make it") {
+  Fixture fixture;
+  const Outcome listed = icecore({"store", "ls", fixture.store()});
+  CHECK(listed.status == 1);
+  CHECK(listed.err.find("is no store") != std::string::npos);
+  CHECK(!fs::exists(fixture.store()));
 }
 
 TEST_CASE("check --host decides from two files") {

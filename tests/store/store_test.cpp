@@ -95,6 +95,20 @@ TEST_CASE("an image made of other things does not fit") {
   if (what == "contents") write(fixture.script, "print(2)");
   if (what == "absent") fs::remove(fixture.script);
   CHECK(fixture.store.find("key", wanted).empty());
+  CHECK(why_unfit(fixture.store.list()[0], wanted) != "");
+}
+
+TEST_CASE("why an image does not fit is said") {
+  Fixture fixture;
+  fixture.add();
+  const StoreEntry entry = fixture.store.list()[0];
+  Wanted wanted = fixture.wanted();
+  CHECK(why_unfit(entry, wanted) == "");
+  wanted.started.variables = {"A=2"};
+  CHECK(why_unfit(entry, wanted) == "made with another value of A");
+  wanted = fixture.wanted();
+  write(fixture.script, "print(2)");
+  CHECK(why_unfit(entry, wanted) == fixture.script.string() + " has changed");
 }
 
 TEST_CASE("contents count, not when they were written") {
@@ -248,10 +262,22 @@ TEST_CASE("a refusal is new once, until an image could be made") {
   Fixture fixture;
   CHECK(fixture.store.note_refusal("key", "fd 5"));
   CHECK(!fixture.store.note_refusal("key", "fd 5"));
-  CHECK(fixture.store.note_refusal("key", "fd 6"));
-  CHECK(fixture.store.refusal("key") == "fd 6");
+  CHECK(fixture.store.note_refusal("key", "fd 5: is open"));
+  CHECK(fixture.store.refusal("key") == "fd 5: is open");
   fixture.add();
   CHECK(fixture.store.refusal("key") == "");
+}
+
+TEST_CASE("a refusal is the same when only process ids and made-up names differ") {
+  Fixture fixture;
+  const auto is_new = [&](const std::string& reason) {
+    return fixture.store.note_refusal("key", reason);
+  };
+  CHECK(is_new("process 17: has 1 child, 18; write /s/00000001-6e45515a.icecore: no space"));
+  CHECK(!is_new("process 7: has 1 child, 108; write /s/00000001-dead7b3e.icecore: no space"));
+  CHECK(is_new("process 7: has 1 child, 108; write /s/00000001-dead7b3e.icecore: no room"));
+  CHECK(is_new("process 7: has 1 child, 108; write /s/00000001-dead7b3e.icecore: no room left"));
+  CHECK(is_new("process 7: has 1 child"));
 }
 
 TEST_CASE("a store of another version, or none, is refused") {
