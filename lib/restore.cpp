@@ -168,6 +168,8 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
     report.filled_bytes += report.prefetched_bytes;
     orders.pid = rebuild.pid();
     pager->serve(orders, memory.faults, rebuild.process());
+    // Who is waited for now takes its faults one by one instead: it may not need them all.
+    if (gate && last_time->set() != nullptr) rebuild.map_file_pages(last_time->set()->file_pages());
   }
   read_ahead.reset();
   report.fill = watch.lap();

@@ -114,6 +114,27 @@ std::vector<sys::PageRange> ranges_to_register(const state::ProcessT& image,
   return registered;
 }
 
+std::vector<sys::PageRange> places_of(const state::AddressSpaceT& image,
+                                      std::span<const FilePages> used) {
+  std::vector<sys::PageRange> places;
+  for (const state::Mapping& mapping : image.mappings) {
+    if (mapping.kind() != MappingKind::file) continue;
+    const auto file = static_cast<std::uint32_t>(mapping.file());
+    const std::uint64_t first = mapping.offset() / kPageSize;
+    const std::uint64_t end = first + (mapping.end() - mapping.start()) / kPageSize;
+    auto run = std::ranges::partition_point(used, [&](const FilePages& r) {
+      return r.file < file || (r.file == file && r.first_page + r.pages <= first);
+    });
+    for (; run != used.end() && run->file == file && run->first_page < end; ++run) {
+      const std::uint64_t from = std::max(run->first_page, first);
+      const std::uint64_t to = std::min(run->first_page + run->pages, end);
+      places.push_back({mapping.start() + (from - first) * kPageSize,
+                        mapping.start() + (to - first) * kPageSize});
+    }
+  }
+  return places;
+}
+
 FillPlan plan_fill(const state::ProcessT& image, const PageStore& store, const Workplace& work,
                    bool lazy) {
   FillPlan plan;

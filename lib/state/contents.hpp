@@ -29,6 +29,10 @@ std::vector<FileToRead> files_to_read(const state::ProcessT& image, const PageSt
 std::vector<sys::PageRange> ranges_to_register(const state::ProcessT& image,
                                                std::span<const PageRun> runs);
 
+/// Where in memory the pages `used` of mapped files belong.  `used` is that of a WorkingSet.
+std::vector<sys::PageRange> places_of(const state::AddressSpaceT& image,
+                                      std::span<const FilePages> used);
+
 struct FillPlan {
   std::vector<FillRange> ranges;
   /// Mappings to be registered meanwhile, which is the fastest way to fill them.

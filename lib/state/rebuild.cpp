@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -298,6 +299,13 @@ ProcessRebuild::Lazy ProcessRebuild::make_lazy() {
   for (const auto& [start, end] : ranges_to_register(image_, store_.runs()))
     faults.register_missing(start, end);
   return {std::move(faults), std::move(missing)};
+}
+
+void ProcessRebuild::map_file_pages(std::span<const FilePages> used) {
+  for (const sys::PageRange& place : places_of(*image_.address_space, used))
+    calls_->room(1, 0).try_call(SYS_madvise,
+                                {place.start, place.end - place.start, MADV_POPULATE_READ});
+  calls_->run();
 }
 
 // ---- everything else ----------------------------------------------------------------------------

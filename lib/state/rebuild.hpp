@@ -50,6 +50,10 @@ class ProcessRebuild {
   };
   Lazy make_lazy();
 
+  /// Maps pages of files that the process will use, so that it need not fault for each, nor wait
+  /// for the disk.  What cannot be mapped is left to the process.
+  void map_file_pages(std::span<const FilePages> used);
+
   const sys::Fd& process() const noexcept { return process_->pidfd(); }
   pid_t pid() const noexcept { return process_->pid(); }
   /// All stopped; the leader first.

@@ -5,6 +5,8 @@
 #include <icecore/snapshot.hpp>
 #include <signal.h>
 
+#include <fstream>
+
 #include "support/restored.hpp"
 #include "support/run.hpp"
 #include "support/target.hpp"
@@ -50,6 +52,35 @@ TEST_CASE("a prepared process runs when it is started and not before") {
   CHECK(fixture.conversation.ask("check?") == "ok");
   fixture.conversation.tell("exit 3");
   CHECK(exit_status(process.wait()) == 3);
+}
+
+/// How much of mapped files is in the memory of a process.
+std::size_t file_kib(pid_t pid) {
+  std::ifstream status{"/proc/" + std::to_string(pid) + "/status"};
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("RssFile:")) return std::stoul(line.substr(8));
+  throw std::runtime_error{"no RssFile"};
+}
+
+TEST_CASE("a prepared process has the pages of files that it used last time") {
+  Fixture fixture;
+  const auto file_kib_when_prepared = [&] {
+    const icecore::PreparedProcess prepared = fixture.prepare();
+    return file_kib(prepared.pid());
+  };
+  const std::size_t without_record = file_kib_when_prepared();
+  std::size_t used = 0;
+  {
+    Restored recorded{fixture.image(), {.record = icecore::Record::yes}};
+    CHECK(recorded.ask("check?") == "ok");
+    CHECK(recorded.ask("ping") == "pong");
+    used = file_kib(recorded.pid());
+    REQUIRE(recorded.process().wait_filled(kPatience));  // then its working set is written
+  }
+  const std::size_t with_record = file_kib_when_prepared();
+  CHECK(used > without_record);
+  CHECK(with_record > without_record + (used - without_record) / 2);
+  CHECK(with_record <= used + 256);  // what it did while it was recorded, and no more
 }
 
 TEST_CASE("timers of a prepared process begin when it is started") {
