@@ -108,29 +108,42 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
     record_gpu_buffers(pid, *captured.state);
   }
   throw_refusals(capture);
+
+  // Every refusal is behind us: what follows only copies; from a fork, if there is one.
+  auto copy = options.copy_on_write && !options.kill && !gpu
+                  ? try_copy_process(capture, captured, pages)
+                  : std::nullopt;
+  report.copied_on_write = copy.has_value();
+  const auto let_run = [&] {
+    sleeps->shorten_timeouts(process);
+    process.thaw();
+    if (!gpu) pause.end();
+  };
+  if (copy) let_run();
   report.state = watch.lap();
   fault_point("snapshot: state read");
 
-  // Every refusal is behind us: what follows only copies.
-  read_pages(capture.memory, loan ? &loan->image() : nullptr, pages, encoder, options.progress,
+  const sys::RemoteMemory memory{copy ? copy->pid() : pid};
+  read_pages(memory, loan ? &loan->image() : nullptr, pages, encoder, options.progress,
              options.stop);
   loan.reset();
   for (const FileTable::Kept& kept : capture.files.kept())
     read_file_pages(kept.file, kept.address, kept.size, encoder, options.stop);
+  copy.reset();
   report.pages = watch.lap();
   fault_point("snapshot: pages read");
 
   // A target that is to be killed never runs again; any other runs before the slow end.
   std::string lost;
-  if (!options.kill) {
+  if (!options.kill && !report.copied_on_write) {
     if (saved) lost = saved->put_back();
     report.gpu_resume = watch.lap();
-    sleeps->shorten_timeouts(process);
-    process.thaw();
+    let_run();
     if (gpu && lost.empty()) lost = gpu->end();
-    pause.end();
+    if (gpu) pause.end();
   }
-  report.frozen = report.freeze + report.gpu_save + report.state + report.pages + report.gpu_resume;
+  report.frozen = report.freeze + report.gpu_save + report.state + report.gpu_resume;
+  if (!report.copied_on_write) report.frozen += report.pages;
 
   // Nothing below looks at the process again.
   const PageMap map = encoder.finish();

@@ -327,6 +327,7 @@ class Run final : public Invocation {
   /// Whoever says that it is ready does so through a socket, and closes it a moment later.
   SnapshotReport snapshot_when_settled(pid_t pid, const fs::path& image) const {
     const SnapshotOptions options{
+        .copy_on_write = true,
         .outside = {0, 1, 2},
         .cpu_baseline = cpu_baseline_,
         .gpu = gpu_ == "checkpoint" ? GpuPolicy::checkpoint : GpuPolicy::none};
@@ -437,6 +438,7 @@ class Run final : public Invocation {
     object.add("snapshot", image.native())
         .add("image_bytes", report.image_bytes)
         .add("frozen_us", report.frozen)
+        .add("copied_on_write", report.copied_on_write)
         .add("total_us", report.total);
     say(object);
     if (verbose_) fmt::print(stderr, "icecore: snapshotted to {}\n", image.string());

@@ -42,6 +42,14 @@ struct SnapshotOptions {
   /// in the image was taken.
   bool kill = false;
 
+  /// Let the target run on while its memory is copied, by way of a fork of it that never runs: it
+  /// stands still for the shorter, and pays for the pages that it writes to meanwhile.  The fork is
+  /// a child of the caller until snapshot() returns: so this is for a caller that is the target's
+  /// parent, and does not wait for children it does not know.  Where it cannot be done (memory that
+  /// is shared, or that a fork does not get; another parent; GPUs) it is as if it were not asked
+  /// for.
+  bool copy_on_write = false;
+
   /// Wait until the image is on disk.  Without it a power failure may lose the image; it is never
   /// seen incomplete by other processes either way.
   bool fsync = true;
@@ -79,8 +87,10 @@ struct SnapshotReport {
   std::chrono::nanoseconds frozen{};  ///< how long the target stood still
   std::chrono::nanoseconds freeze{};  ///< part of `frozen`: until every thread had stopped
   std::chrono::nanoseconds state{};   ///< part of `frozen`: reading everything but the pages
-  std::chrono::nanoseconds pages{};   ///< part of `frozen`: reading the pages
+  std::chrono::nanoseconds pages{};  ///< part of `frozen` unless copied_on_write: reading the pages
   std::chrono::nanoseconds commit{};  ///< the end of the file, fsync, rename: the target runs again
+
+  bool copied_on_write = false;  ///< it was asked for, and done
 
   std::chrono::nanoseconds gpu_lock{};    ///< before `frozen`: until its GPUs had nothing to do
   std::chrono::nanoseconds gpu_save{};    ///< part of `frozen`: device memory into memory

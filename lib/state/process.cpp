@@ -2,6 +2,7 @@
 #include "state/process.hpp"
 
 #include <signal.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string_view>
 
+#include "image/mapping.hpp"
 #include "state/address_space.hpp"
 #include "state/attributes.hpp"
 #include "state/credentials.hpp"
@@ -197,6 +199,49 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   captured.vdso = capture_vdso(capture, vmas);
   process.address_space = std::move(address_space.state);
   return captured;
+}
+
+namespace {
+
+/// A fork has the rest of memory, and as it is now.
+bool is_kept_from_forks(const state::Mapping& mapping) {
+  using Flag = state::MappingFlag;
+  constexpr std::array kFlags{Flag::dont_fork, Flag::wipe_on_fork, Flag::droppable, Flag::huge_2m,
+                              Flag::huge_1g};
+  return mapping.kind() == state::MappingKind::shared_anonymous ||
+         std::ranges::any_of(kFlags, [&](Flag flag) { return has(mapping, flag); });
+}
+
+bool is_our_child(const Capture& capture) {
+  const auto stat = sys::read_stat(capture.pid);
+  return stat && stat->parent == sys::current_process() &&
+         capture.statuses.front().numbers("NSpid").size() == 1;
+}
+
+}  // namespace
+
+std::optional<ProcessCopy> try_copy_process(Capture& capture, const CapturedProcess& captured,
+                                            const PageSelection& pages) {
+  // What is kept of files is read from them: it would be what the process has made of it since.
+  if (capture.is_being_loaded || !capture.files.kept().empty() || !is_our_child(capture))
+    return std::nullopt;
+  sys::Vma vdso;
+  for (const state::Mapping& mapping : captured.state->address_space->mappings) {
+    if (is_kept_from_forks(mapping) && std::ranges::any_of(pages.runs, [&](const PageRun& run) {
+          return run.address < mapping.end() && mapping.start() < run.end();
+        }))
+      return std::nullopt;
+    if (mapping.kind() == state::MappingKind::vdso &&
+        mapping.end() - mapping.start() == captured.vdso.size()) {
+      vdso.start = mapping.start();
+      vdso.end = mapping.end();
+      vdso.name = "[vdso]";
+      vdso.protection = PROT_READ | PROT_EXEC;
+    }
+  }
+  if (vdso.name.empty()) return std::nullopt;
+  Foothold foothold{capture.memory, {vdso}, choose_report_signal(capture)};
+  return ProcessCopy::try_make(capture.process, foothold);
 }
 
 }  // namespace icecore

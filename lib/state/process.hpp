@@ -4,12 +4,14 @@
 // A whole process: asks all rooms at once what only the process can answer.
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "image/state_generated.h"
 #include "memory/page_selection.hpp"
 #include "state/capture.hpp"
 #include "state/timeouts.hpp"
+#include "tracee/process_copy.hpp"
 
 namespace icecore {
 
@@ -28,5 +30,10 @@ void refuse_to_enter(Capture& capture);
 /// Reads everything but the pages of a process that stands still.  What cannot be kept is in
 /// `capture.refusals` afterwards.
 CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps);
+
+/// A copy of a process of which everything but the pages has been read.  Nothing when it would lack
+/// some of `pages`, or cannot be made.
+std::optional<ProcessCopy> try_copy_process(Capture& capture, const CapturedProcess& captured,
+                                            const PageSelection& pages);
 
 }  // namespace icecore

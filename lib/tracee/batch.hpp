@@ -14,6 +14,7 @@ extern "C" {
 extern const std::byte icecore_batch_begin[];
 extern const std::byte icecore_batch_tiles[];
 extern const std::byte icecore_batch_single[];
+extern const std::byte icecore_batch_copy[];
 extern const std::byte icecore_batch_end[];
 }
 

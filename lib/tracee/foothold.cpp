@@ -2,8 +2,10 @@
 #include "tracee/foothold.hpp"
 
 #include <elf.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -95,19 +97,33 @@ void Foothold::find_room(const sys::Vma& vdso) {
 Foothold::~Foothold() {
   if (room_ == 0) return;
   try {
-    memory_.write(room_, std::vector<std::byte>(room_bytes()));
+    clear(memory_);
   } catch (const Error&) {
     // The process has died, and its memory with it.
   }
 }
 
+void Foothold::clear(const sys::RemoteMemory& copy) const {
+  copy.write(room_, std::vector<std::byte>(room_bytes()));
+}
+
 std::int64_t Foothold::call(Tracee& thread, long number,
                             std::initializer_list<std::uint64_t> arguments) {
   if (room_ == 0) return call_bare(thread, number, arguments);
+  return call_at(icecore_batch_single, thread, number, arguments);
+}
+
+std::int64_t Foothold::copy_process(Tracee& thread, std::uint64_t flags) {
+  if (room_ == 0) return -ENOSYS;
+  return call_at(icecore_batch_copy, thread, SYS_clone, {flags, 0, 0, 0, 0});
+}
+
+std::int64_t Foothold::call_at(const std::byte* code, Tracee& thread, long number,
+                               std::initializer_list<std::uint64_t> arguments) {
   const pid_t pid = thread.inner_tid();  // only leaders make these calls
   const BatchContext context = recovery_context(thread, pid, report_signal_);
   memory_.write(room_ + context_offset(), std::as_bytes(std::span{&context, 1}));
-  const auto entry = static_cast<std::uint64_t>(icecore_batch_single - icecore_batch_begin);
+  const auto entry = static_cast<std::uint64_t>(code - icecore_batch_begin);
   sys::Registers registers = entering_kernel(thread, room_ + entry, number, arguments);
   registers.r12 = room_ + context_offset();
   thread.disturb(registers, ~only(report_signal_));

@@ -33,10 +33,20 @@ class Foothold {
   /// Tracee::put_back() puts right.
   std::int64_t call(Tracee& thread, long number, std::initializer_list<std::uint64_t> arguments);
 
+  /// Makes a copy of the process, by clone(2) with `flags`; its id, or a negative error number. The
+  /// copy must be born traced: it never runs its program, and ends when it is not traced any more.
+  /// -ENOSYS where the vdso has no room for that.
+  std::int64_t copy_process(Tracee& thread, std::uint64_t flags);
+
+  /// Takes the code out of a copy of the process.
+  void clear(const sys::RemoteMemory& copy) const;
+
   int report_signal() const noexcept { return report_signal_; }
 
  private:
   void find_room(const sys::Vma& vdso);
+  std::int64_t call_at(const std::byte* entry, Tracee& thread, long number,
+                       std::initializer_list<std::uint64_t> arguments);
   std::int64_t call_bare(Tracee& thread, long number,
                          std::initializer_list<std::uint64_t> arguments);
 

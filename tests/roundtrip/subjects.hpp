@@ -58,6 +58,7 @@ inline const std::vector<Subject>& subjects() {
       {.name = "blocked_in_sigtimedwait"},
       {.name = "private_anonymous"},
       {.name = "shared_anonymous"},
+      {.name = "kept_from_forks"},
       {.name = "private_file", .arguments = {"FOLDER"}},
       {.name = "shared_file", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "heap"},

@@ -14,10 +14,12 @@
         .global icecore_batch_begin
         .global icecore_batch_tiles
         .global icecore_batch_single
+        .global icecore_batch_copy
         .global icecore_batch_end
         .hidden icecore_batch_begin
         .hidden icecore_batch_tiles
         .hidden icecore_batch_single
+        .hidden icecore_batch_copy
         .hidden icecore_batch_end
 
 icecore_batch_begin:
@@ -75,6 +77,18 @@ icecore_batch_single:
         syscall
         mov     %rax, %r15
         jmp     2b
+
+        // The same for a call that makes a copy of the process.  The copy stands still here for as long
+        // as it is traced, and ends when it no longer is.
+icecore_batch_copy:
+        syscall
+        mov     %rax, %r15
+        test    %rax, %rax
+        jnz     2b
+3:      mov     $231, %eax              // exit_group(0)
+        xor     %edi, %edi
+        syscall
+        jmp     3b
 
         // The list, for a thread that must have room for AMX tile data: the kernel makes it when the
         // first instruction needs it, and only then takes tile data from a tracer.
