@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How fast does device memory go into an image and come back, stage by stage, eager and lazy,
-// against what this machine can copy?  With the test driver of tests/fake_cuda, whose GPUs are
-// ordinary memory, or with a real one (--libcuda libcuda.so.1).
+// against what this machine can copy?  And buffers of libicecore_guest: is copying them out and in
+// again as fast as the slowest of what has to be done with each byte, since that goes on at the
+// same time?  With the test driver of tests/fake_cuda, whose GPUs are ordinary memory, or with a
+// real one
+// (--libcuda libcuda.so.1).
+#define XXH_INLINE_ALL
+#include <dlfcn.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
+#include <xxhash.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <new>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "options.hpp"
@@ -74,8 +85,117 @@ double copy_once(std::size_t bytes) {
   });
 }
 
+/// What the library does with the bytes of buffers, each by itself, on as many threads.
+class Stages {
+ public:
+  Stages(const std::string& library, std::size_t bytes)
+      : library_(::dlopen(library.c_str(), RTLD_NOW)), bytes_(bytes) {
+    if (library_ == nullptr) throw std::runtime_error{::dlerror()};
+    call("cuInit", 0U);
+    void* context = nullptr;
+    call("cuDevicePrimaryCtxRetain", &context, 0);
+    call("cuCtxSetCurrent", context);
+    call("cuMemAlloc_v2", &device_, bytes);
+    call("cuStreamCreate", &stream_, 1U);
+    call("cuMemHostRegister_v2", static_cast<void*>(ring_.data()), ring_.size(), 1U);
+  }
+  Stages(const Stages&) = delete;
+  Stages& operator=(const Stages&) = delete;
+  ~Stages() {
+    call("cuMemHostUnregister", static_cast<void*>(ring_.data()));
+    call("cuMemFree_v2", device_);
+  }
+
+  double out_of_device() const {
+    return timed([&] {
+      for_all([&](char* slot, std::size_t at) {
+        call("cuMemcpyDtoHAsync_v2", static_cast<void*>(slot), device_ + at, kPiece, stream_);
+      });
+      call("cuStreamSynchronize", stream_);
+    });
+  }
+  double into_device() const {
+    return timed([&] {
+      for_all([&](char* slot, std::size_t at) {
+        call("cuMemcpyHtoDAsync_v2", device_ + at, static_cast<const void*>(slot), kPiece, stream_);
+      });
+      call("cuStreamSynchronize", stream_);
+    });
+  }
+  double digest() const {
+    std::atomic<std::uint64_t> sum = 0;
+    return timed([&] {
+      in_threads([&](char* slot, std::size_t) { sum += XXH3_128bits(slot, kPiece).low64; });
+    });
+  }
+  /// Into memory that is touched for the first time.
+  double into_memory() const {
+    const Memory memory{bytes_};
+    return timed([&] {
+      in_threads([&](char* slot, std::size_t at) { std::memcpy(memory.start + at, slot, kPiece); });
+    });
+  }
+  double out_of_memory() const {
+    const Memory memory{bytes_};
+    in_threads([&](char* slot, std::size_t at) { std::memcpy(memory.start + at, slot, kPiece); });
+    return timed([&] {
+      in_threads([&](char* slot, std::size_t at) { std::memcpy(slot, memory.start + at, kPiece); });
+    });
+  }
+
+ private:
+  static constexpr std::size_t kPiece = std::size_t{4} << 20;
+  static constexpr std::size_t kSlots = 8;
+
+  struct Memory {
+    explicit Memory(std::size_t size_in_bytes)
+        : start(static_cast<char*>(::mmap(nullptr, size_in_bytes, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))),
+          size(size_in_bytes) {
+      if (start == MAP_FAILED) throw std::bad_alloc{};
+      ::madvise(start, size, MADV_HUGEPAGE);  // as the library does
+    }
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+    ~Memory() { ::munmap(start, size); }
+    char* start;
+    std::size_t size;
+  };
+
+  template <class... Arguments>
+  void call(const char* name, Arguments... arguments) const {
+    const auto function = reinterpret_cast<int (*)(Arguments...)>(::dlsym(library_, name));
+    if (function == nullptr || function(arguments...) != 0) throw std::runtime_error{name};
+  }
+
+  template <class Work>
+  void for_all(Work work) const {
+    for (std::size_t at = 0; at < bytes_; at += kPiece)
+      work(ring_.data() + at / kPiece % kSlots * kPiece, at);
+  }
+
+  template <class Work>
+  void in_threads(Work work) const {
+    const std::size_t count = std::clamp<std::size_t>(std::thread::hardware_concurrency(), 2, 4);
+    std::atomic<std::size_t> next = 0;
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < count; ++i)
+      threads.emplace_back([&, i] {
+        for (std::size_t at = 0; (at = next.fetch_add(kPiece)) < bytes_;)
+          work(ring_.data() + (2 * i + at / kPiece % 2) * kPiece, at);
+      });
+  }
+
+  void* library_;
+  std::size_t bytes_;
+  unsigned long long device_ = 0;
+  void* stream_ = nullptr;
+  mutable std::vector<char> ring_ = std::vector<char>(kSlots * kPiece, 1);
+};
+
 struct Samples {
   std::map<std::string, std::vector<double>> seconds;
+  std::map<std::string, std::vector<double>> ratios;
 
   void add(const std::string& stage, double value) { seconds[stage].push_back(value); }
   void add_us(const std::string& stage, const std::string& json, const std::string& field) {
@@ -97,16 +217,51 @@ void take(const Options& options, const std::string& library, const fs::path& im
   samples.add_us("snapshot: all of it", said, "total_us");
 }
 
-void bring_back(const char* how, const fs::path& image, Samples& samples) {
+double bring_back(const char* how, const fs::path& image, Samples& samples) {
   const auto begin = Clock::now();
   Program restored{{ICECORE_TOOL, "restore", image, "--no-record", "--json", how}, Errors::kept};
   restored.ask("ping");
   const std::string name = fmt::format("restore {}", how);
-  samples.add(name + ": until it answers", seconds_since(begin));
-  const std::string said = restored.error_text();
+  const double all = seconds_since(begin);
+  samples.add(name + ": until it answers", all);
+  restored.hang_up();
+  const std::string said = restored.error_text();  // it may answer before icecore has said that
   samples.add_us(name + ": image into memory", said, "fill_us");
   samples.add_us(name + ": memory into device memory", said, "gpu_us");
-  restored.hang_up();
+  return all;
+}
+
+/// A program with one large buffer that is kept; its snapshot, after which it goes on.
+void move_buffer(const Options& options, const std::string& library, const Workplace& work,
+                 Samples& samples) {
+  const fs::path file = work / "weights";
+  std::ofstream{file} << std::string(std::size_t{5} << 20, 'w');
+  double slowest_out = 0, slowest_in = 0;
+  {
+    const Stages stages{library, options.mib << 20};
+    const auto add = [&](const char* name, double seconds, double& slowest) {
+      samples.add(std::string{"buffer, by itself: "} + name, seconds);
+      slowest = std::max(slowest, seconds);
+    };
+    add("device into pinned memory", stages.out_of_device(), slowest_out);
+    add("digest", stages.digest(), slowest_out);
+    add("pinned into fresh memory", stages.into_memory(), slowest_out);
+    add("memory into pinned", stages.out_of_memory(), slowest_in);
+    add("digest", stages.digest(), slowest_in);
+    add("pinned memory into device", stages.into_device(), slowest_in);
+  }
+  Program program{{std::string{ICECORE_TARGET_DIR} + "/guest_gpu", library, file, "alone", "MIB",
+                   std::to_string(options.mib)}};
+  program.hear();
+  run({ICECORE_TOOL, "snapshot", std::to_string(program.pid()), "-o", work / "image",
+       "--no-fsync"});
+  const std::string said = program.ask("statistics?");
+  const double out = number_in(said, "saved_ns") / 1e9;
+  const double in = number_in(said, "restored_ns") / 1e9;
+  samples.add("buffer: out of the device, all stages", out);
+  samples.add("buffer: back into it, all stages", in);
+  samples.ratios["buffer: out / slowest stage by itself"].push_back(out / slowest_out);
+  samples.ratios["buffer: back / slowest stage by itself"].push_back(in / slowest_in);
 }
 
 void print(const Options& options, const Samples& samples) {
@@ -123,6 +278,16 @@ void print(const Options& options, const Samples& samples) {
       fmt::print("{:<48} {:>10} {:>7.2f} GB/s\n", stage, human_time(summary.median),
                  bytes / summary.median / 1e9);
   }
+  for (const auto& [what, values] : samples.ratios) {
+    const Summary summary = summarize(values);
+    if (options.json)
+      fmt::print(R"({{"bench":"gpu/{}","median":{:.3f},"min":{:.3f},"max":{:.3f}}})"
+                 "\n",
+                 what, summary.median, summary.min, summary.max);
+    else
+      fmt::print("{:<48} {:>10.2f}  ({:.2f} to {:.2f})\n", what, summary.median, summary.min,
+                 summary.max);
+  }
 }
 
 int bench(const Words& words) {
@@ -136,8 +301,9 @@ int bench(const Words& words) {
     const fs::path image = work / "image";
     samples.add("limit: one copy in memory", copy_once(options.mib << 20));
     take(options, library, image, samples);
-    bring_back("--eager", image, samples);
-    bring_back("--lazy", image, samples);
+    const double eager = bring_back("--eager", image, samples);
+    samples.ratios["restore: lazy / eager"].push_back(bring_back("--lazy", image, samples) / eager);
+    move_buffer(options, library, work, samples);
   }
   print(options, samples);
   return 0;
