@@ -176,6 +176,9 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   report.zero_pages = encoder.zero_pages();
   report.image_bytes = image.size_bytes();
   report.gpu_bytes = saved ? saved->bytes() : 0;
+  if (manifest.process->gpu)
+    for (const auto& buffer : manifest.process->gpu->buffers)
+      report.gpu_buffer_bytes += buffer->size;
   return report;
 }
 

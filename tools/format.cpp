@@ -21,4 +21,11 @@ std::string human_time(std::chrono::nanoseconds time) {
   return fmt::format("{:.2f} s", seconds.count());
 }
 
+std::string human_pace(std::uint64_t bytes, std::chrono::nanoseconds time) {
+  const double seconds = std::chrono::duration<double>(time).count();
+  if (seconds <= 0) return human_time(time);
+  return fmt::format("{} ({:.1f} GB/s)", human_time(time),
+                     static_cast<double>(bytes) / seconds / 1e9);
+}
+
 }  // namespace icecore::tool

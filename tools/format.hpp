@@ -13,4 +13,7 @@ std::string human_size(std::uint64_t bytes);
 /// "0.84 ms", "2.31 s".
 std::string human_time(std::chrono::nanoseconds time);
 
+/// "2.31 s (8.4 GB/s)".
+std::string human_pace(std::uint64_t bytes, std::chrono::nanoseconds time);
+
 }  // namespace icecore::tool

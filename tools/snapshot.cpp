@@ -118,8 +118,10 @@ class Snapshot final : public Invocation {
                human_time(report.pages), human_time(report.commit), human_time(report.total));
     if (report.gpu_bytes != 0)
       fmt::print("GPU memory {}: lock {}, save {}{}\n", human_size(report.gpu_bytes),
-                 human_time(report.gpu_lock), human_time(report.gpu_save),
-                 kill_ ? "" : ", back " + human_time(report.gpu_resume));
+                 human_time(report.gpu_lock), human_pace(report.gpu_bytes, report.gpu_save),
+                 kill_ ? "" : ", back " + human_pace(report.gpu_bytes, report.gpu_resume));
+    if (report.gpu_buffer_bytes != 0)
+      fmt::print("GPU memory left to the program: {}\n", human_size(report.gpu_buffer_bytes));
   }
 
   void print_json(const SnapshotReport& report) const {
@@ -142,7 +144,8 @@ class Snapshot final : public Invocation {
         .add("gpu_lock_us", report.gpu_lock)
         .add("gpu_save_us", report.gpu_save)
         .add("gpu_resume_us", report.gpu_resume)
-        .add("gpu_bytes", report.gpu_bytes);
+        .add("gpu_bytes", report.gpu_bytes)
+        .add("gpu_buffer_bytes", report.gpu_buffer_bytes);
     fmt::print(json_stream, "{}\n", object.text());
   }
 

@@ -60,6 +60,9 @@ ICECORE_EXPORT void icecore_error_free(icecore_error* error);
 
 enum icecore_encoding { ICECORE_RAW = 0, ICECORE_ZSTD = 1 };
 
+/* A process that uses CUDA: its device memory is saved too, or it is refused. */
+enum icecore_gpu { ICECORE_GPU_CHECKPOINT = 0, ICECORE_GPU_NONE = 1 };
+
 typedef struct {
   size_t struct_size;
   enum icecore_encoding encoding;
@@ -69,12 +72,20 @@ typedef struct {
   const int* outside; /* descriptors that belong to whoever restores */
   size_t outside_count;
   const char* cpu_baseline; /* "x86-64-v3" …, or NULL */
+  enum icecore_gpu gpu;
+  unsigned gpu_patience_ms;      /* for work that its GPUs have still to do; 0: 10 s */
+  unsigned gpu_move_patience_ms; /* for the driver to move memory; 0: as its size lets expect */
+  unsigned hook_patience_ms;     /* for callbacks of libicecore_guest; 0: 10 s */
 } icecore_snapshot_options;
 
 typedef struct {
   size_t struct_size;
   uint64_t total_ns, frozen_ns, freeze_ns, state_ns, pages_ns, commit_ns;
   uint64_t threads, mappings, descriptors, stored_pages, zero_pages, image_bytes;
+  uint64_t gpu_lock_ns;                /* before frozen_ns */
+  uint64_t gpu_save_ns, gpu_resume_ns; /* parts of frozen_ns */
+  uint64_t gpu_bytes;                  /* of device memory, that the driver saved */
+  uint64_t gpu_buffer_bytes;           /* that libicecore_guest takes care of */
 } icecore_snapshot_report;
 
 /* Freezes the process, writes it to a file, and lets it run on or kills it.  `report` may be NULL;
@@ -105,6 +116,12 @@ typedef struct {
   int descriptor;   /* -1: closed */
 } icecore_external;
 
+/* Which GPU takes the place of which: UUIDs as nvidia-smi prints them. */
+typedef struct {
+  const char* of_image;
+  const char* here;
+} icecore_gpu_pair;
+
 typedef struct {
   size_t struct_size;
   enum icecore_pids pids;
@@ -114,6 +131,9 @@ typedef struct {
   const int* standard_streams;  /* three descriptors; NULL: those of the caller */
   const char* const* variables; /* of this invocation, "NAME=VALUE" …, NULL; may be NULL */
   const char* const* arguments; /* of this invocation, …, NULL; may be NULL */
+  const icecore_gpu_pair* gpu_map;
+  size_t gpu_map_count;
+  unsigned gpu_move_patience_ms; /* for the driver to move memory; 0: as its size lets expect */
 } icecore_restore_options;
 
 /* NULL when the image can be restored here; else ICECORE_INCOMPATIBLE with every reason. */
@@ -149,6 +169,8 @@ typedef struct {
   uint64_t filled_bytes, prefetched_bytes;                                   /* before it ran */
   uint64_t faults, fault_bytes, background_bytes, missing_bytes, lost_bytes; /* since */
   int lazy, in_namespace, complete;
+  uint64_t gpu_ns;    /* of the restore: device memory, by the driver */
+  uint64_t gpu_bytes; /* of device memory */
 } icecore_statistics;
 
 /* The caller sets struct_size. */

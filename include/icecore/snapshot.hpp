@@ -95,7 +95,8 @@ struct SnapshotReport {
   std::chrono::nanoseconds gpu_lock{};    ///< before `frozen`: until its GPUs had nothing to do
   std::chrono::nanoseconds gpu_save{};    ///< part of `frozen`: device memory into memory
   std::chrono::nanoseconds gpu_resume{};  ///< part of `frozen`: and back, unless it was killed
-  std::uint64_t gpu_bytes = 0;            ///< of device memory
+  std::uint64_t gpu_bytes = 0;            ///< of device memory, that the driver saved
+  std::uint64_t gpu_buffer_bytes = 0;     ///< that libicecore_guest takes care of
 
   std::uint64_t threads = 0;
   std::uint64_t mappings = 0;

@@ -140,6 +140,12 @@ icecore::RestoreOptions options_of(const icecore_restore_options* options) {
     result.external.insert_or_assign(given.external[i].number, external_of(given.external[i]));
   if (given.standard_streams != nullptr)
     std::copy_n(given.standard_streams, 3, result.standard_streams.begin());
+  for (std::size_t i = 0; i < given.gpu_map_count; ++i) {
+    const icecore_gpu_pair& pair = given.gpu_map[i];
+    require(pair.of_image != nullptr && pair.here != nullptr, "gpu_map: a null pointer");
+    result.gpu_map.insert_or_assign(pair.of_image, pair.here);
+  }
+  result.gpu_move_patience = std::chrono::milliseconds{given.gpu_move_patience_ms};
   result.invocation = {.variables = strings(given.variables),
                        .arguments = strings(given.arguments)};
   return result;
@@ -182,6 +188,15 @@ icecore_error* icecore_snapshot(pid_t pid, const char* image_path,
     wanted.fsync = given.no_fsync == 0;
     wanted.outside.assign(given.outside, given.outside + given.outside_count);
     if (given.cpu_baseline != nullptr) wanted.cpu_baseline = given.cpu_baseline;
+    require(given.gpu == ICECORE_GPU_CHECKPOINT || given.gpu == ICECORE_GPU_NONE,
+            "unknown value of icecore_gpu");
+    if (given.gpu == ICECORE_GPU_NONE) wanted.gpu = icecore::GpuPolicy::none;
+    const auto patience = [](unsigned ms, std::chrono::milliseconds& to) {
+      if (ms != 0) to = std::chrono::milliseconds{ms};
+    };
+    patience(given.gpu_patience_ms, wanted.gpu_patience);
+    patience(given.gpu_move_patience_ms, wanted.gpu_move_patience);
+    patience(given.hook_patience_ms, wanted.hook_patience);
     const icecore::SnapshotReport made = icecore::snapshot(pid, image_path, wanted);
     if (report == nullptr) return;
     give({.struct_size = 0,
@@ -196,7 +211,12 @@ icecore_error* icecore_snapshot(pid_t pid, const char* image_path,
           .descriptors = made.descriptors,
           .stored_pages = made.stored_pages,
           .zero_pages = made.zero_pages,
-          .image_bytes = made.image_bytes},
+          .image_bytes = made.image_bytes,
+          .gpu_lock_ns = ns(made.gpu_lock),
+          .gpu_save_ns = ns(made.gpu_save),
+          .gpu_resume_ns = ns(made.gpu_resume),
+          .gpu_bytes = made.gpu_bytes,
+          .gpu_buffer_bytes = made.gpu_buffer_bytes},
          report);
   });
 }
@@ -279,7 +299,9 @@ void icecore_process_statistics(const icecore_process* process, icecore_statisti
         .lost_bytes = pager.lost_bytes,
         .lazy = report.lazy ? 1 : 0,
         .in_namespace = report.in_namespace ? 1 : 0,
-        .complete = pager.complete ? 1 : 0},
+        .complete = pager.complete ? 1 : 0,
+        .gpu_ns = ns(report.gpu),
+        .gpu_bytes = report.gpu_bytes},
        statistics);
 }
 

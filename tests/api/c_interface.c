@@ -3,7 +3,7 @@
  * The C interface as an embedder uses it: found by dlopen in a program with threads of its own,
  * which allocate and send each other signals meanwhile, and children that it forks.
  *
- *     c_interface LIBICECORE TARGET FOLDER
+ *     c_interface LIBICECORE TARGETS FOLDER FAKE_CUDA
  *
  * Prints "ok", or what was wrong. */
 #define _GNU_SOURCE
@@ -120,8 +120,131 @@ static void close_its_streams(struct conversation* talk) {
   close(talk->streams[1]);
 }
 
+/* ---- GPUs
+ * --------------------------------------------------------------------------------------------------
+ */
+
+static pid_t start(struct conversation* talk, char* const* command) {
+  *talk = begin();
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(talk->streams[0], 0);
+    dup2(talk->streams[1], 1);
+    execv(command[0], command);
+    _exit(127);
+  }
+  close_its_streams(talk);
+  char line[64];
+  ask(talk, "", line, sizeof line);
+  REQUIRE(strcmp(line, "ready") == 0);
+  return child;
+}
+
+static void end(pid_t child, struct conversation* talk) {
+  kill(child, SIGKILL);
+  waitpid(child, NULL, 0);
+  hang_up(talk);
+}
+
+static void expect(icecore_error* error, enum icecore_code code, const char* words) {
+  REQUIRE(CALL(icecore_error_code)(error) == code);
+  REQUIRE(CALL(icecore_error_reason_count)(error) > 0);
+  REQUIRE(strstr(CALL(icecore_error_reason)(error, 0), words) != NULL);
+  CALL(icecore_error_free)(error);
+}
+
+static void use_gpu(char* target, const char* folder, const char* fake) {
+  char daemon[4096], library_path[4096], socket[4096], devices[4096], image_path[4096], line[256];
+  snprintf(daemon, sizeof daemon, "%s/gpud", fake);
+  snprintf(library_path, sizeof library_path, "%s/libcuda.so.1", fake);
+  snprintf(socket, sizeof socket, "%s/gpud", folder);
+  snprintf(devices, sizeof devices, "%s/nvidia", folder);
+  snprintf(image_path, sizeof image_path, "%s/gpu_image", folder);
+  const char* names[] = {"0", "ctl", "-uvm"};
+  for (int i = 0; i < 3; ++i) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s%s", devices, names[i]);
+    const int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    REQUIRE(file >= 0 && ftruncate(file, 4096) == 0);
+    close(file);
+  }
+  setenv("FAKE_CUDA_DIR", folder, 1);
+  setenv("ICECORE_GPU_DEVICES", devices, 1);
+  setenv("ICECORE_LIBCUDA", library_path, 1);
+
+  struct conversation with_daemon, talk;
+  char* first_gpu[] = {daemon, socket, "1:90:1024", NULL};
+  pid_t gpu = start(&with_daemon, first_gpu);
+  char* command[] = {target, library_path, "quiet", NULL};
+  const pid_t process = start(&talk, command);
+
+  icecore_snapshot_options how = {
+      .struct_size = sizeof how, .no_fsync = 1, .gpu = ICECORE_GPU_NONE};
+  expect(CALL(icecore_snapshot)(process, image_path, &how, NULL), ICECORE_UNSUPPORTED,
+         "--gpu none");
+  how.gpu = (enum icecore_gpu)7;
+  icecore_error* error = CALL(icecore_snapshot)(process, image_path, &how, NULL);
+  REQUIRE(CALL(icecore_error_code)(error) == ICECORE_INVALID_ARGUMENT);
+  CALL(icecore_error_free)(error);
+  how.gpu = ICECORE_GPU_CHECKPOINT;
+  how.gpu_patience_ms = 50;
+  ask(&talk, "spin 3000\n", line, sizeof line);
+  expect(CALL(icecore_snapshot)(process, image_path, &how, NULL), ICECORE_UNSUPPORTED, "NOT_READY");
+  how.gpu_patience_ms = 0; /* 10 s */
+  /* Of a caller that is older than the fields of GPUs: the default, and nothing written there. */
+  how.struct_size = offsetof(icecore_snapshot_options, gpu);
+  how.gpu = ICECORE_GPU_NONE;
+  icecore_snapshot_report report = {.struct_size = offsetof(icecore_snapshot_report, gpu_lock_ns),
+                                    .gpu_bytes = 42};
+  SUCCEED(CALL(icecore_snapshot)(process, image_path, &how, &report));
+  REQUIRE(report.image_bytes > 0 && report.gpu_bytes == 42);
+  how.struct_size = sizeof how;
+  how.gpu = ICECORE_GPU_CHECKPOINT;
+  how.kill = 1;
+  report.struct_size = sizeof report;
+  SUCCEED(CALL(icecore_snapshot)(process, image_path, &how, &report));
+  REQUIRE(report.gpu_bytes > 9 << 20 && report.gpu_save_ns > 0 && report.gpu_lock_ns > 0);
+  REQUIRE(report.gpu_buffer_bytes == 0);
+  waitpid(process, NULL, 0);
+  hang_up(&talk);
+  end(gpu, &with_daemon);
+
+  char* second_gpu[] = {daemon, socket, "2:90:1024", NULL};
+  gpu = start(&with_daemon, second_gpu);
+  icecore_image* image = NULL;
+  SUCCEED(CALL(icecore_open)(image_path, &image));
+  talk = begin();
+  const icecore_gpu_pair map[] = {
+      {"GPU-10111213-1415-1617-1819-1a1b1c1d1e01", "GPU-10111213-1415-1617-1819-1a1b1c1d1e02"}};
+  icecore_restore_options options = {.struct_size = sizeof options,
+                                     .pids = ICECORE_PIDS_NAMESPACE,
+                                     .standard_streams = talk.streams,
+                                     .gpu_move_patience_ms = 60000};
+  expect(CALL(icecore_check)(image, &options), ICECORE_INCOMPATIBLE, "is not here");
+  options.gpu_map = map;
+  options.gpu_map_count = 1;
+  SUCCEED(CALL(icecore_check)(image, &options));
+  icecore_process* restored = NULL;
+  SUCCEED(CALL(icecore_restore)(image, &options, &restored));
+  close_its_streams(&talk);
+  ask(&talk, "check?\n", line, sizeof line);
+  REQUIRE(strcmp(line, "ok") == 0);
+  icecore_statistics statistics = {.struct_size = sizeof statistics};
+  CALL(icecore_process_statistics)(restored, &statistics);
+  REQUIRE(statistics.gpu_bytes == report.gpu_bytes && statistics.gpu_ns > 0);
+  kill(CALL(icecore_process_pid)(restored), SIGKILL);
+  SUCCEED(CALL(icecore_wait)(restored, NULL));
+  CALL(icecore_process_free)(restored);
+  CALL(icecore_image_free)(image);
+  hang_up(&talk);
+  end(gpu, &with_daemon);
+}
+
 int main(int count, char** arguments) {
-  REQUIRE(count == 4);
+  REQUIRE(count == 5);
+  char tiny[4096], gpu_buffers[4096];
+  snprintf(tiny, sizeof tiny, "%s/tiny", arguments[2]);
+  snprintf(gpu_buffers, sizeof gpu_buffers, "%s/gpu_buffers", arguments[2]);
   library = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
   if (library == NULL) printf("%s\n", dlerror());
   REQUIRE(library != NULL);
@@ -155,7 +278,7 @@ int main(int count, char** arguments) {
   if (target == 0) {
     dup2(talk.streams[0], 0);
     dup2(talk.streams[1], 1);
-    execl(arguments[2], arguments[2], (char*)NULL);
+    execl(tiny, tiny, (char*)NULL);
     _exit(127);
   }
   close_its_streams(&talk);
@@ -212,6 +335,8 @@ int main(int count, char** arguments) {
   SUCCEED(CALL(icecore_prepare)(image, NULL, &prepared));
   CALL(icecore_prepared_free)(prepared); /* ends it */
   CALL(icecore_image_free)(image);
+
+  use_gpu(gpu_buffers, arguments[3], arguments[4]);
 
   stop = 1;
   for (int i = 0; i < 9; ++i) pthread_join(threads[i], NULL);
