@@ -40,6 +40,7 @@ class HelperProcess {
   Silence why() const noexcept { return why_; }
 
   bool alive() const noexcept { return pid_ != 0; }
+  pid_t pid() const noexcept { return pid_; }  ///< 0: it is not alive
 
  private:
   void start();

@@ -25,6 +25,9 @@
 
 namespace icecore::gpu {
 
+/// What the driver wants besides the data: contexts, modules, page tables.
+constexpr std::uint64_t kDriverOverhead = std::uint64_t{256} << 20;
+
 struct Patience {
   std::chrono::milliseconds work{10'000};  ///< for what the GPUs have to do still
   std::chrono::milliseconds move{0};       ///< of device memory; 0: as its size lets expect
@@ -58,6 +61,7 @@ class ProcessCheckpoint final : public Backend {
   /// The same, of a process that does not run yet.
   void attach(pid_t pid, pid_t restore_thread, ProcessState found, bool is_saved);
 
+  pid_t helper() const noexcept { return helper_.pid(); }
   pid_t restore_thread() const noexcept { return restore_thread_; }
   ProcessState found() const noexcept { return found_; }
 

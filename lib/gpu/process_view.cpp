@@ -53,6 +53,17 @@ ProcessView look_at(pid_t pid) {
   return view;
 }
 
+bool others_use_gpus(pid_t pid, pid_t helper) {
+  for (const pid_t other : sys::list_processes()) {
+    if (other == pid || other == helper) continue;
+    for (const int number : sys::list_descriptors(other))
+      if (const auto path = sys::try_read_link(fmt::format("/proc/{}/fd/{}", other, number));
+          path && is_managed(*path))
+        return true;
+  }
+  return false;
+}
+
 bool has_open_devices(pid_t pid) { return !open_devices(pid).empty(); }
 
 }  // namespace icecore::gpu

@@ -24,6 +24,10 @@ struct ProcessView {
 };
 ProcessView look_at(pid_t pid);
 
+/// Somebody besides these two has CUDA: a process with nvidia-uvm open, which daemons that only
+/// look after GPUs have not.
+bool others_use_gpus(pid_t pid, pid_t helper);
+
 /// Of descriptors alone.
 bool has_open_devices(pid_t pid);
 

@@ -4,19 +4,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 #include <set>
 
 #include "icecore/error.hpp"
-#include "sys/procfs.hpp"
+#include "sys/cgroup.hpp"
+#include "sys/process.hpp"
 
 namespace icecore::gpu {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-/// What the driver wants besides the data: contexts, modules, page tables.
-constexpr std::uint64_t kDriverOverhead = 256 * kMiB;
 
 bool same(const Uuid& a, const Uuid& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
@@ -28,29 +26,6 @@ Uuid uuid_of(const state::GpuDeviceT& device) {
 
 std::string capability_text(std::uint32_t capability) {
   return fmt::format("{}.{}", capability / 10, capability % 10);
-}
-
-/// The limit of our control group and how much of it is taken; nothing where there is none.
-struct MemoryLimit {
-  std::uint64_t most;
-  std::uint64_t taken;
-};
-std::optional<MemoryLimit> memory_limit() {
-  const std::string own = sys::readable_text("/proc/self/cgroup");
-  const std::size_t at = own.find("0::");
-  if (at == std::string::npos) return {};
-  const std::string folder = "/sys/fs/cgroup" + own.substr(at + 3, own.find('\n', at) - at - 3);
-  const auto number = [&](const char* file) -> std::optional<std::uint64_t> {
-    const std::string text = sys::readable_text(folder + "/" + file);
-    std::uint64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{}) return {};
-    return value;
-  };
-  const auto most = number("memory.max");  // "max": none
-  const auto taken = number("memory.current");
-  if (!most || !taken) return {};
-  return MemoryLimit{*most, *taken};
 }
 
 }  // namespace
@@ -200,15 +175,17 @@ void Restoration::check_memory() {
   if (!findings_.empty()) findings_.back().transient = true;
 }
 
-/// The driver's memory is charged to whoever runs it: beyond the limit the kernel kills.
+/// The process's memory is charged to the group in which it is started: ours.
 void Restoration::check_cgroup() {
-  const auto limit = memory_limit();
-  if (!limit || limit->most >= limit->taken + bytes()) return;
-  complain("memory.max",
-           fmt::format("{} MiB of this control group are free, the GPU's {} MiB come through "
-                       "memory",
-                       (limit->most - std::min(limit->taken, limit->most)) / kMiB, bytes() / kMiB),
-           "raise memory.max");
+  std::uint64_t wanted = bytes();
+  for (const auto& buffer : image_.gpu->buffers)
+    if (buffer->contents == state::GpuContents::keep) wanted += buffer->contents_size;
+  const auto room = sys::memory_room(sys::current_process());
+  if (!room || room->bytes >= wanted) return;
+  complain(room->limit,
+           fmt::format("leaves {} MiB; the GPU's {} MiB come through memory", room->bytes / kMiB,
+                       wanted / kMiB),
+           "raise it");
 }
 
 void Restoration::run(std::deque<Tracee>& threads, pid_t pid) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "icecore/error.hpp"
+#include "sys/cgroup.hpp"
 #include "sys/proc_maps.hpp"
 #include "sys/process.hpp"
 #include "sys/procfs.hpp"
@@ -117,8 +118,26 @@ bool Session::quiesce(const ProcessView& view) {
                               "memory, or that has failed (state {})",
                               static_cast<int>(driver_.found()))});
   refuse_managed_memory(pid_, view);
+  refuse_too_little_memory();
   driver_.quiesce();
   return true;
+}
+
+/// What is in GPUs comes into the process's memory, and beyond its limit the kernel kills.  How
+/// much that will be is known where nobody else has anything there.
+void Session::refuse_too_little_memory() {
+  const auto room = sys::memory_room(pid_);
+  if (!room || others_use_gpus(pid_, driver_.helper())) return;
+  DriverHere now;
+  if (!driver_.measure(now).reason.empty()) return;
+  std::uint64_t used = 0;
+  for (const DeviceInfo& device : now.devices) used += device.total_bytes - device.free_bytes;
+  used -= std::min(used, kDriverOverhead);  // its own, and that of our helper
+  if (used <= room->bytes) return;
+  refuse(pid_,
+         {fmt::format("gpu: {} MiB of device memory would come into the process's memory, and "
+                      "{} leaves {} MiB: raise it",
+                      used >> 20, room->limit, room->bytes >> 20)});
 }
 
 Session::~Session() { driver_.roll_back({}); }

@@ -44,6 +44,7 @@ class Session {
  private:
   Session(pid_t pid, const SnapshotOptions& options);
   bool quiesce(const ProcessView& view);
+  void refuse_too_little_memory();
 
   pid_t pid_;
   DriverHere here_;

@@ -126,6 +126,8 @@ std::vector<int> list_descriptors(pid_t pid) {
   return numbers;
 }
 
+std::vector<pid_t> list_processes() { return list_numbers("/proc"); }
+
 std::vector<ListedTimer> list_timers(pid_t pid) {
   std::vector<ListedTimer> timers;
   const auto text = try_read_file(fmt::format("/proc/{}/timers", pid)).value_or("");

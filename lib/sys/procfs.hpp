@@ -50,6 +50,9 @@ std::string read_link(const std::string& path);
 /// Threads of a process in the kernel's order: the leader first.  Empty when it does not exist.
 std::vector<pid_t> list_threads(pid_t pid);
 
+/// All that we see.
+std::vector<pid_t> list_processes();
+
 /// Numbers of the open descriptors of a process, ascending.
 std::vector<int> list_descriptors(pid_t pid);
 

@@ -9,8 +9,10 @@
 #include <sys/wait.h>
 
 #include "gpu/fake_gpu.hpp"
+#include "support/control_group.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
+#include "support/skip.hpp"
 
 namespace test {
 namespace {
@@ -92,6 +94,69 @@ TEST_CASE("gpu: a process that is stopped is refused", "[gpu]") {
   CHECK_THAT(outcome.err, Catch::Contains("is stopped") && Catch::Contains("SIGCONT"));
   target.process().signal(SIGCONT);
   CHECK(target.ask("check?") == "ok");
+}
+
+TEST_CASE("gpu: a process with children is refused, and they go on", "[gpu]") {
+  FakeGpu gpu;
+  Target target = gpu_target({"child"});
+  expect_refused(target, {}, {"child process"});
+  CHECK(target.ask("child?") == "runs");
+}
+
+TEST_CASE("gpu: processes that use the same GPU are no business of each other", "[gpu]") {
+  FakeGpu gpu;
+  TemporaryFolder folder;
+  Target target = gpu_target();
+  Target sibling = gpu_target();
+  const Outcome outcome = icecore(
+      {"snapshot", std::to_string(target.pid()), "-o", folder / "image", "--no-fsync", "--kill"});
+  CHECK(outcome.status == 0);
+  target.process().await_end();
+  CHECK(sibling.ask("check?") == "ok");
+  Restored restored{folder / "image"};
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(sibling.ask("check?") == "ok");
+}
+
+TEST_CASE("gpu: a limit of memory that device memory would exceed is refused", "[gpu]") {
+  constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+  FakeGpu gpu;
+  TemporaryFolder folder;
+  const ControlGroup group{60 * kMiB};
+  if (!group.made()) return skip("no control group with a limit of memory can be made here");
+  Target target = gpu_target({"quiet", "MIB", "400"});
+  group.add(target.pid());
+  const Outcome outcome =
+      icecore({"snapshot", std::to_string(target.pid()), "-o", folder / "image", "--no-fsync"});
+  CHECK(outcome.status == 1);
+  CHECK_THAT(outcome.err, Catch::Contains("/memory.") && Catch::Contains("leaves") &&
+                              Catch::Contains("device memory would come into"));
+  CHECK(target.running());  // to look at its buffers takes more memory than it has
+  {
+    // Whose memory it is cannot be told.
+    Target other = gpu_target({"quiet"});
+    group.limit(2048 * kMiB);
+    CHECK(icecore({"snapshot", std::to_string(target.pid()), "-o", folder / "image", "--no-fsync"})
+              .status == 0);
+  }
+  CHECK(target.ask("check?") == "ok");
+  target.process().signal(SIGKILL);
+  target.process().await_end();
+
+  gpu.restart();
+  group.limit(200 * kMiB);
+  const Arguments within = {"bash",
+                            "-c",
+                            "echo $$ >\"$0\"; exec \"$@\"",
+                            group / "cgroup.procs",
+                            ICECORE_TOOL,
+                            "check",
+                            folder / "image"};
+  const Outcome refused = run(within);
+  CHECK(refused.status == 1);
+  CHECK_THAT(refused.out, Catch::Contains("come through memory"));
+  group.limit(2048 * kMiB);
+  CHECK(run(within).status == 0);
 }
 
 TEST_CASE("gpu: a process without CUDA costs no helper", "[gpu]") {

@@ -3,7 +3,12 @@
 // State: a CUDA context with three buffers, memory mapped at an address of its own (cuMemMap), a
 // stream, an event and a module with a variable, all in use by threads all the time; by way of the
 // libcuda.so.1 that the first argument names.  Further arguments: "late" (cuInit only when asked
-// "init"), "managed", "shared" (CUDA IPC), "quiet" (no other threads), "MIB N" (a large buffer).
+// "init"), "managed", "shared" (CUDA IPC), "quiet" (no other threads), "child" (forked before
+// cuInit), "MIB N" (a large buffer).
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
 #include <atomic>
 
 #include "cuda.hpp"
@@ -176,13 +181,23 @@ void keep_busy() {
     for (;; ::usleep(10)) std::free(std::malloc(static_cast<std::size_t>(rounds) % 100'000 + 1));
   }}.detach();
   std::thread{[] {
+    cuda.use_context();
     for (;; ::usleep(10)) cu("cuStreamSynchronize", cuda.stream);
   }}.detach();
+}
+
+/// Ends with us.
+pid_t fork_child() {
+  const pid_t child = static_cast<pid_t>(must(::fork(), "fork"));
+  if (child != 0) return child;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  for (;;) ::pause();
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
+  pid_t child = 0;
   bool late = false, managed = false, shared = false, quiet = false;
   std::size_t mib = 0;
   for (int i = 2; i < count; ++i) {
@@ -191,6 +206,7 @@ int main(int count, char** arguments) {
     managed = managed || word == "managed";
     shared = shared || word == "shared";
     quiet = quiet || word == "quiet";
+    if (word == "child") child = fork_child();
     if (word == "MIB") mib = static_cast<std::size_t>(std::atol(arguments[++i]));
   }
   const auto begin = [&] {
@@ -220,6 +236,12 @@ int main(int count, char** arguments) {
         [](const std::string& ms) {
           cuda.launch(cuda.spin, 0, static_cast<unsigned>(std::stoul(ms)));
           return "ok";
+        }},
+       {"child?",
+        [&](auto&) {
+          return child != 0 && ::kill(child, 0) == 0 && ::waitpid(child, nullptr, WNOHANG) == 0
+                     ? "runs"
+                     : "ended";
         }},
        {"rounds", [](auto&) { return std::to_string(rounds.load()); }}});
 }
