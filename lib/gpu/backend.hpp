@@ -3,9 +3,15 @@
 
 // How device memory of a process is saved and brought back: one way per driver interface.
 //
-// There is one so far, ProcessCheckpoint.  Custom storage (CUDA 13.4), where the caller of the
-// driver gets the memory as pointers of its own, has the same five steps: its save() and restore()
-// would write and read a part of the image instead of leaving the bytes in the process.
+// There is one so far, ProcessCheckpoint.  Custom storage (CUDA 13.4) has the same five steps, with
+// three differences:
+//  * The caller of the driver gets the device memory as pointers of its own and copies it, then
+//  says
+//    that it is done (cuCheckpointOperationComplete).  So its save() and restore() move bytes
+//    between the helper and a part of the image, which the backend has to be given when it is made;
+//    the process holds no carrier then.
+//  * The helper has to live, with a primary context on each GPU, until the process ends.
+//  * Once begun it cannot be given up: roll_back() has to say that the process is lost.
 
 #include <span>
 #include <string>

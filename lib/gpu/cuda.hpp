@@ -93,8 +93,7 @@ constexpr int kComputeCapabilityMajor = 75;  // CU_DEVICE_ATTRIBUTE_…
 constexpr int kComputeCapabilityMinor = 76;
 
 /// Versions of CUDA, as cuDriverGetVersion and cuGetProcAddress have them.
-constexpr int kCheckpointVersion = 12080;  ///< the six calls
-constexpr int kPairsVersion = 13000;       ///< another GPU than before
+constexpr int kPairsVersion = 13000;  ///< another GPU than before
 
 using GetProcAddress = Result (*)(const char* name, void** function, int version,
                                   std::uint64_t flags);
@@ -119,5 +118,33 @@ using CheckpointProcessLock = Result (*)(int pid, LockArguments* arguments);
 using CheckpointProcessCheckpoint = Result (*)(int pid, CheckpointArguments* arguments);
 using CheckpointProcessRestore = Result (*)(int pid, RestoreArguments* arguments);
 using CheckpointProcessUnlock = Result (*)(int pid, UnlockArguments* arguments);
+
+/// A function of the driver: its name, the version of CUDA that brought it, and how it is exported.
+struct Symbol {
+  const char* name;
+  int since;
+  const char* exported;
+};
+inline constexpr Symbol kSymbols[] = {
+    {"cuInit", 2000, "cuInit"},
+    {"cuDriverGetVersion", 2020, "cuDriverGetVersion"},
+    {"cuGetErrorName", 6000, "cuGetErrorName"},
+    {"cuDeviceGetCount", 2000, "cuDeviceGetCount"},
+    {"cuDeviceGet", 2000, "cuDeviceGet"},
+    {"cuDeviceGetName", 2000, "cuDeviceGetName"},
+    {"cuDeviceGetUuid", 11040, "cuDeviceGetUuid_v2"},
+    {"cuDeviceGetAttribute", 2000, "cuDeviceGetAttribute"},
+    {"cuDeviceTotalMem", 3020, "cuDeviceTotalMem_v2"},
+    {"cuDevicePrimaryCtxRetain", 7000, "cuDevicePrimaryCtxRetain"},
+    {"cuDevicePrimaryCtxRelease", 11000, "cuDevicePrimaryCtxRelease_v2"},
+    {"cuCtxSetCurrent", 4000, "cuCtxSetCurrent"},
+    {"cuMemGetInfo", 3020, "cuMemGetInfo_v2"},
+    {"cuCheckpointProcessGetRestoreThreadId", 12080, "cuCheckpointProcessGetRestoreThreadId"},
+    {"cuCheckpointProcessGetState", 12080, "cuCheckpointProcessGetState"},
+    {"cuCheckpointProcessLock", 12080, "cuCheckpointProcessLock"},
+    {"cuCheckpointProcessCheckpoint", 12080, "cuCheckpointProcessCheckpoint"},
+    {"cuCheckpointProcessRestore", 12080, "cuCheckpointProcessRestore"},
+    {"cuCheckpointProcessUnlock", 12080, "cuCheckpointProcessUnlock"},
+};
 
 }  // namespace icecore::gpu

@@ -5,6 +5,7 @@
 // is forbidden, and a call may hang.
 
 #include <string>
+#include <string_view>
 
 #include "gpu/cuda.hpp"
 #include "sys/shared_library.hpp"
@@ -41,7 +42,7 @@ class Driver {
 
  private:
   template <class Function>
-  void resolve(Function& function, const char* name, int version, const char* exported) const;
+  void resolve(Function& function, std::string_view name) const;
 
   sys::SharedLibrary library_;
   GetProcAddressV2 find_v2_;

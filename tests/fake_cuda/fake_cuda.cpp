@@ -299,15 +299,7 @@ Result add_physical(std::uint64_t size, std::uint32_t device, int& index) {
   }
   if (index == kMaxMemory) return Result::out_of_memory;
   ReplyMessage reply{};
-  const Result result = order({.order = Order::allocate,
-                               .device = device,
-                               .id = 0,
-                               .other = 0,
-                               .offset = 0,
-                               .size = size,
-                               .address = 0,
-                               .value = 0},
-                              reply);
+  const Result result = order({.order = Order::allocate, .device = device, .size = size}, reply);
   if (result == Result::success) self.physical[index] = {true, reply.id, size, device, {}};
   return result;
 }
@@ -315,14 +307,7 @@ Result add_physical(std::uint64_t size, std::uint32_t device, int& index) {
 Result release_physical(int index) {
   Physical& physical = self.physical[index];
   physical.used = false;
-  return order({.order = Order::free,
-                .device = 0,
-                .id = physical.id,
-                .other = 0,
-                .offset = 0,
-                .size = 0,
-                .address = 0,
-                .value = 0});
+  return order({.order = Order::free, .id = physical.id});
 }
 
 Map* add_map(std::uint64_t start, std::uint64_t size, int physical, bool accessible) {
@@ -354,27 +339,15 @@ Result allocate(Range::Kind kind, std::uint64_t size, DeviceAddress* address) {
 Result transfer(Order what, DeviceAddress device, std::uint64_t host, std::uint64_t size) {
   Place place;
   if (const Result r = place_of(device, size, place); r != Result::success) return r;
-  return order({.order = what,
-                .device = 0,
-                .id = place.id,
-                .other = 0,
-                .offset = place.offset,
-                .size = size,
-                .address = host,
-                .value = 0});
+  return order(
+      {.order = what, .id = place.id, .offset = place.offset, .size = size, .address = host});
 }
 
 Result change(Order what, DeviceAddress device, std::uint64_t size, std::uint64_t value) {
   Place place;
   if (const Result r = place_of(device, size, place); r != Result::success) return r;
-  return order({.order = what,
-                .device = 0,
-                .id = place.id,
-                .other = 0,
-                .offset = place.offset,
-                .size = size,
-                .address = 0,
-                .value = value});
+  return order(
+      {.order = what, .id = place.id, .offset = place.offset, .size = size, .value = value});
 }
 
 /// A queue and a thread that empties it: what is asynchronous really happens later.
@@ -603,15 +576,8 @@ std::int32_t move_all(Order what) {
   for (const Physical& physical : self.physical) {
     if (!physical.used) continue;
     ReplyMessage reply;
-    const std::int32_t result = order_raw({.order = what,
-                                           .device = 0,
-                                           .id = physical.id,
-                                           .other = 0,
-                                           .offset = 0,
-                                           .size = physical.size,
-                                           .address = at,
-                                           .value = 0},
-                                          reply);
+    const std::int32_t result =
+        order_raw({.order = what, .id = physical.id, .size = physical.size, .address = at}, reply);
     if (result != 0) return result;
     at += (physical.size + 4095) / 4096 * 4096;
   }
@@ -689,14 +655,7 @@ std::int32_t restore(const Request& request, bool forgets) {
     return 304;
   }
   ReplyMessage now;
-  const OrderMessage list{.order = Order::devices,
-                          .device = 0,
-                          .id = 0,
-                          .other = 0,
-                          .offset = 0,
-                          .size = 0,
-                          .address = 0,
-                          .value = 0};
+  const OrderMessage list{.order = Order::devices};
   int chosen[kMaxDevices] = {};
   if (order_raw(list, now) != 0 || !choose_devices(request.pairs, request.argument, now, chosen)) {
     raw(SYS_close, self.socket);
@@ -707,15 +666,8 @@ std::int32_t restore(const Request& request, bool forgets) {
     if (!physical.used) continue;
     physical.device = static_cast<std::uint32_t>(chosen[physical.device]);
     ReplyMessage reply;
-    const std::int32_t result = order_raw({.order = Order::allocate,
-                                           .device = physical.device,
-                                           .id = 0,
-                                           .other = 0,
-                                           .offset = 0,
-                                           .size = physical.size,
-                                           .address = 0,
-                                           .value = 0},
-                                          reply);
+    const std::int32_t result = order_raw(
+        {.order = Order::allocate, .device = physical.device, .size = physical.size}, reply);
     if (result != 0) {
       self.restore_failed = true;  // what it has grabbed stays grabbed
       return result;
@@ -814,15 +766,7 @@ Result start_process() {
   self.socket = connect_daemon();
   if (self.socket < 0) return Result::no_device;
   ReplyMessage reply{};
-  order({.order = Order::devices,
-         .device = 0,
-         .id = 0,
-         .other = 0,
-         .offset = 0,
-         .size = 0,
-         .address = 0,
-         .value = 0},
-        reply);
+  order({.order = Order::devices}, reply);
   if (reply.count == 0) return Result::no_device;
   self.device_count = static_cast<int>(reply.count);
   std::copy_n(reply.devices, reply.count, self.devices);
@@ -1088,15 +1032,8 @@ EXPORT Result cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
   return in_context([&] {
     if (free == nullptr || total == nullptr) return Result::invalid_value;
     ReplyMessage reply{};
-    const Result result = order({.order = Order::info,
-                                 .device = static_cast<std::uint32_t>(current_device),
-                                 .id = 0,
-                                 .other = 0,
-                                 .offset = 0,
-                                 .size = 0,
-                                 .address = 0,
-                                 .value = 0},
-                                reply);
+    const Result result =
+        order({.order = Order::info, .device = static_cast<std::uint32_t>(current_device)}, reply);
     *free = reply.free;
     *total = reply.total;
     return result;
@@ -1155,12 +1092,10 @@ EXPORT Result cuMemcpyDtoD_v2(DeviceAddress to, DeviceAddress from, std::size_t 
     if (const Result r = place_of(from, size, source); r != Result::success) return r;
     if (const Result r = place_of(to, size, target); r != Result::success) return r;
     return order({.order = Order::copy,
-                  .device = 0,
                   .id = target.id,
                   .other = source.id,
                   .offset = target.offset,
                   .size = size,
-                  .address = 0,
                   .value = source.offset});
   });
 }
@@ -1601,43 +1536,12 @@ EXPORT Result cuCheckpointProcessUnlock(int pid, UnlockArguments* arguments) {
 // ---- names
 // ------------------------------------------------------------------------------------------------
 
-namespace {
-
-struct Symbol {
-  const char* name;
-  int since;
-  const char* exported;
-};
-constexpr Symbol kSymbols[] = {
-    {"cuInit", 2000, "cuInit"},
-    {"cuDriverGetVersion", 2020, "cuDriverGetVersion"},
-    {"cuGetErrorName", 6000, "cuGetErrorName"},
-    {"cuDeviceGetCount", 2000, "cuDeviceGetCount"},
-    {"cuDeviceGet", 2000, "cuDeviceGet"},
-    {"cuDeviceGetName", 2000, "cuDeviceGetName"},
-    {"cuDeviceGetUuid", 11040, "cuDeviceGetUuid_v2"},
-    {"cuDeviceGetAttribute", 2000, "cuDeviceGetAttribute"},
-    {"cuDeviceTotalMem", 3020, "cuDeviceTotalMem_v2"},
-    {"cuDevicePrimaryCtxRetain", 7000, "cuDevicePrimaryCtxRetain"},
-    {"cuDevicePrimaryCtxRelease", 11000, "cuDevicePrimaryCtxRelease_v2"},
-    {"cuCtxSetCurrent", 4000, "cuCtxSetCurrent"},
-    {"cuMemGetInfo", 3020, "cuMemGetInfo_v2"},
-    {"cuCheckpointProcessGetRestoreThreadId", 12080, "cuCheckpointProcessGetRestoreThreadId"},
-    {"cuCheckpointProcessGetState", 12080, "cuCheckpointProcessGetState"},
-    {"cuCheckpointProcessLock", 12080, "cuCheckpointProcessLock"},
-    {"cuCheckpointProcessCheckpoint", 12080, "cuCheckpointProcessCheckpoint"},
-    {"cuCheckpointProcessRestore", 12080, "cuCheckpointProcessRestore"},
-    {"cuCheckpointProcessUnlock", 12080, "cuCheckpointProcessUnlock"},
-};
-
-}  // namespace
-
 EXPORT Result cuGetProcAddress_v2(const char* name, void** function, int wanted, std::uint64_t,
                                   int* status) {
   if (name == nullptr || function == nullptr || wanted > version()) return Result::invalid_value;
   *function = nullptr;
   if (status != nullptr) *status = 1;  // not found
-  for (const Symbol& symbol : kSymbols) {
+  for (const icecore::gpu::Symbol& symbol : icecore::gpu::kSymbols) {
     if (std::strcmp(symbol.name, name) != 0) continue;
     if (wanted < symbol.since) {
       if (status != nullptr) *status = 2;  // version too low

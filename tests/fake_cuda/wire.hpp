@@ -21,9 +21,9 @@ enum class Order : std::uint32_t {
 };
 
 struct OrderMessage {
-  Order order;
-  std::uint32_t device;
-  std::uint64_t id, other, offset, size, address, value;
+  Order order = Order::devices;
+  std::uint32_t device = 0;
+  std::uint64_t id = 0, other = 0, offset = 0, size = 0, address = 0, value = 0;
 };
 
 constexpr int kMaxDevices = 8;

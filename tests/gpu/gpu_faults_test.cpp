@@ -233,40 +233,29 @@ TEST_CASE("gpu: a storm of signals does not stop the driver's thread", "[gpu]") 
   CHECK(target.ask("check?") == "ok");
 }
 
-TEST_CASE("gpu: what somebody else has locked stays locked", "[gpu]") {
+TEST_CASE("gpu: what somebody else has locked or checkpointed stays so", "[gpu]") {
+  const bool checkpointed = GENERATE(false, true);
+  const std::string state = checkpointed ? "0, state 2" : "0, state 1";
   FakeGpu gpu;
   TemporaryFolder folder;
   Target target = gpu_target({"quiet"});
   const pid_t pid = target.pid();
+  const auto bring_back = [&] {
+    CHECK(FakeGpu::call("state", pid) == state);
+    if (checkpointed) CHECK(FakeGpu::call("restore", pid) == "0, state 1");
+    CHECK(FakeGpu::call("unlock", pid) == "0, state 0");
+  };
   REQUIRE(FakeGpu::call("lock", pid) == "0, state 1");
+  if (checkpointed) REQUIRE(FakeGpu::call("checkpoint", pid) == state);
   CHECK(message_of_snapshot(pid, folder / "image", {}).empty());
-  CHECK(FakeGpu::call("state", pid) == "0, state 1");
-  CHECK(FakeGpu::call("unlock", pid) == "0, state 0");
+  bring_back();
   CHECK(target.ask("check?") == "ok");
   target.process().signal(SIGKILL);
   target.process().await_end();
 
   gpu.restart();
   Restored restored{folder / "image", {.pids = icecore::Pids::same}};
-  CHECK(FakeGpu::call("unlock", pid) == "0, state 0");
-  CHECK(restored.ask("check?") == "ok");
-}
-
-TEST_CASE("gpu: what somebody else has checkpointed stays so", "[gpu]") {
-  FakeGpu gpu;
-  TemporaryFolder folder;
-  Target target = gpu_target({"quiet"});
-  const pid_t pid = target.pid();
-  REQUIRE(FakeGpu::call("lock", pid) == "0, state 1");
-  REQUIRE(FakeGpu::call("checkpoint", pid) == "0, state 2");
-  CHECK(message_of_snapshot(pid, folder / "image", {.kill = true}).empty());
-  target.process().await_end();
-
-  gpu.restart();
-  Restored restored{folder / "image", {.pids = icecore::Pids::same}};
-  CHECK(FakeGpu::call("state", pid) == "0, state 2");
-  CHECK(FakeGpu::call("restore", pid) == "0, state 1");
-  CHECK(FakeGpu::call("unlock", pid) == "0, state 0");
+  bring_back();
   CHECK(restored.ask("check?") == "ok");
 }
 
