@@ -70,7 +70,6 @@ end_target() {
     "$conformance" --call checkpoint "$target" "$libcuda" >>"$work/end" 2>&1
     kill -9 "$target" 2>"$work/end"
     exec 8>&- 9<&-
-    wait 2>"$work/end"
     target=""
 }
 
@@ -96,6 +95,7 @@ start_target() {
     open_pipes
     "${program:-$buffers}" "$libcuda" "$@" <"$work/to" >"$work/from" 2>"$work/errors" 8>&- 9>&- &
     target=$!
+    disown "$target"  # nobody wants to read that it was killed
     [ "$(hear)" = ready ]
 }
 
@@ -104,6 +104,7 @@ start_target_without_driver() {  # ARGUMENTS...
     open_pipes
     "$program" "$@" <"$work/to" >"$work/from" 2>"$work/errors" 8>&- 9>&- &
     target=$!
+    disown "$target"  # nobody wants to read that it was killed
     [ "$(hear)" = ready ]
 }
 
