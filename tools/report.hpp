@@ -2,6 +2,7 @@
 #pragma once
 
 #include <icecore/restore.hpp>
+#include <icecore/snapshot.hpp>
 
 #include "json/json.hpp"
 
@@ -24,6 +25,28 @@ inline JsonObject& add_report(JsonObject& object, const RestoredProcess& process
       .add("thaw_us", report.thaw)
       .add("gpu_us", report.gpu)
       .add("gpu_bytes", report.gpu_bytes);
+}
+
+/// What `snapshot` and `run` say of an image that was made.
+inline JsonObject& add_report(JsonObject& object, const SnapshotReport& report) {
+  return object.add("threads", report.threads)
+      .add("mappings", report.mappings)
+      .add("descriptors", report.descriptors)
+      .add("stored_pages", report.stored_pages)
+      .add("zero_pages", report.zero_pages)
+      .add("image_bytes", report.image_bytes)
+      .add("total_us", report.total)
+      .add("frozen_us", report.frozen)
+      .add("freeze_us", report.freeze)
+      .add("state_us", report.state)
+      .add("pages_us", report.pages)
+      .add("commit_us", report.commit)
+      .add("copied_on_write", report.copied_on_write)
+      .add("gpu_lock_us", report.gpu_lock)
+      .add("gpu_save_us", report.gpu_save)
+      .add("gpu_resume_us", report.gpu_resume)
+      .add("gpu_bytes", report.gpu_bytes)
+      .add("gpu_buffer_bytes", report.gpu_buffer_bytes);
 }
 
 }  // namespace icecore::tool

@@ -435,11 +435,8 @@ class Run final : public Invocation {
 
   void say_snapshotted(const fs::path& image, const SnapshotReport& report) const {
     JsonObject object;
-    object.add("snapshot", image.native())
-        .add("image_bytes", report.image_bytes)
-        .add("frozen_us", report.frozen)
-        .add("copied_on_write", report.copied_on_write)
-        .add("total_us", report.total);
+    object.add("snapshot", image.native());
+    add_report(object, report);
     say(object);
     if (verbose_) fmt::print(stderr, "icecore: snapshotted to {}\n", image.string());
   }

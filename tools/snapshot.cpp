@@ -14,6 +14,7 @@
 #include "format.hpp"
 #include "json/json.hpp"
 #include "progress_line.hpp"
+#include "report.hpp"
 #include "signals.hpp"
 
 namespace icecore::tool {
@@ -126,26 +127,8 @@ class Snapshot final : public Invocation {
 
   void print_json(const SnapshotReport& report) const {
     JsonObject object;
-    object.add("image", image_)
-        .add("pid", pid_)
-        .add("killed", kill_)
-        .add("threads", report.threads)
-        .add("mappings", report.mappings)
-        .add("descriptors", report.descriptors)
-        .add("stored_pages", report.stored_pages)
-        .add("zero_pages", report.zero_pages)
-        .add("image_bytes", report.image_bytes)
-        .add("total_us", report.total)
-        .add("frozen_us", report.frozen)
-        .add("freeze_us", report.freeze)
-        .add("state_us", report.state)
-        .add("pages_us", report.pages)
-        .add("commit_us", report.commit)
-        .add("gpu_lock_us", report.gpu_lock)
-        .add("gpu_save_us", report.gpu_save)
-        .add("gpu_resume_us", report.gpu_resume)
-        .add("gpu_bytes", report.gpu_bytes)
-        .add("gpu_buffer_bytes", report.gpu_buffer_bytes);
+    object.add("image", image_).add("pid", pid_).add("killed", kill_);
+    add_report(object, report);
     fmt::print(json_stream, "{}\n", object.text());
   }
 

@@ -9,7 +9,7 @@ namespace state {
 struct GpuBufferT;
 struct ManifestT;
 struct ProcessT;
-}
+}  // namespace state
 
 /// Holds a manifest, and the pages stored with it, against every rule that code which restores a
 /// process relies on.  The rules are those of docs/image-format.md, "The manifest".

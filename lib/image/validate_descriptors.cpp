@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <memory>
+
+#include "image/validation.hpp"
+
+namespace icecore {
+namespace {
+
+constexpr int kMaxDescriptors = 1 << 20;
+
+void validate_watches(const state::InotifyT& inotify) {
+  constexpr int kMostWatches = 1 << 24;
+  int previous = 0;
+  for (const auto& watch : inotify.watches) {
+    require(watch != nullptr, "an absent watch");
+    require(watch->descriptor > previous && watch->descriptor < kMostWatches,
+            "watch {} is out of order", watch->descriptor);
+    previous = watch->descriptor;
+    validate_path(watch->path, "a watch");
+  }
+}
+
+void validate_open(const state::OpenUnion& open, const state::ProcessT& process) {
+  require(open.value != nullptr, "a descriptor of nothing");
+  switch (open.type) {
+    case state::Open::RegularFile:
+      validate_index(open.AsRegularFile()->file, process.files.size(), "descriptor of file");
+      return;
+    case state::Open::Directory:
+      validate_path(open.AsDirectory()->path, "a directory");
+      return;
+    case state::Open::Device:
+      validate_path(open.AsDevice()->path, "a device");
+      return;
+    case state::Open::Pipe:
+      validate_index(open.AsPipe()->pipe, process.descriptors->pipes.size(), "descriptor of pipe");
+      return;
+    case state::Open::Epoll:
+      for (const state::EpollWatch& watch : open.AsEpoll()->watches)
+        require(watch.number() >= 0 && watch.number() < kMaxDescriptors && watch.via() >= 0 &&
+                    watch.via() < kMaxDescriptors,
+                "an epoll instance that watches {} by {}", watch.number(), watch.via());
+      return;
+    case state::Open::TimerFd:
+      require(open.AsTimerFd()->expires_ns >= 0 && open.AsTimerFd()->interval_ns >= 0,
+              "a timerfd of negative time");
+      return;
+    case state::Open::Socket:
+      validate_index(open.AsSocket()->socket, process.descriptors->sockets.size(),
+                     "descriptor of socket");
+      return;
+    case state::Open::PathOnly:
+      validate_path(open.AsPathOnly()->path, "a place");
+      return;
+    case state::Open::KernelFile:
+      validate_path(open.AsKernelFile()->path, "a file of the kernel");
+      return;
+    case state::Open::Fifo:
+      validate_path(open.AsFifo()->path, "a fifo");
+      validate_index(open.AsFifo()->pipe, process.descriptors->pipes.size(), "fifo with pipe");
+      return;
+    case state::Open::Inotify:
+      validate_watches(*open.AsInotify());
+      return;
+    case state::Open::EventFd:
+    case state::Open::SignalFd:
+    case state::Open::PidFd:
+    case state::Open::External:
+      return;
+    case state::Open::NONE:
+      break;
+  }
+  corrupt("a descriptor of unknown kind");
+}
+
+void validate_address(const std::vector<std::uint8_t>& address,
+                      const state::SocketObjectT& socket) {
+  constexpr std::size_t kMaxAddress = 128;  // struct sockaddr_storage
+  if (address.empty()) return;
+  require(address.size() >= 2 && address.size() <= kMaxAddress, "an address of {} bytes",
+          address.size());
+  require(address[0] + (address[1] << 8) == socket.family, "an address of another family");
+}
+
+void validate_message(const state::SocketMessageT& message, const state::SocketObjectT& socket) {
+  constexpr std::size_t kMaxPassed = 253;  // SCM_MAX_FD
+  validate_address(message.from, socket);
+  require(message.descriptors.size() <= kMaxPassed, "a message with {} descriptors",
+          message.descriptors.size());
+}
+
+void validate_socket(std::size_t index,
+                     const std::vector<std::unique_ptr<state::SocketObjectT>>& all) {
+  constexpr int kUnix = 1, kInet = 2, kInet6 = 10, kNetlink = 16;
+  constexpr int kStream = 1, kDatagram = 2, kRaw = 3, kPackets = 5, kTcp = 6, kUdp = 17;
+  constexpr std::size_t kMaxOption = 256;
+  const state::SocketObjectT& socket = *all[index];
+  const bool is_inet = socket.family == kInet || socket.family == kInet6;
+  const bool is_known =
+      (socket.family == kUnix &&
+       (socket.type == kStream || socket.type == kDatagram || socket.type == kPackets)) ||
+      (is_inet && socket.type == kStream && socket.protocol == kTcp) ||
+      (is_inet && socket.type == kDatagram && socket.protocol == kUdp) ||
+      (socket.family == kNetlink && (socket.type == kDatagram || socket.type == kRaw));
+  require(is_known, "a socket of family {}, type {}, protocol {}", socket.family, socket.type,
+          socket.protocol);
+  require(socket.shut <= 3, "a socket that is shut down as {}", socket.shut);
+  validate_address(socket.local, socket);
+  validate_address(socket.remote, socket);
+  for (const auto& option : socket.options)
+    require(option != nullptr && option->value.size() <= kMaxOption, "a socket option too large");
+  for (const auto& message : socket.messages) {
+    require(message != nullptr && socket.family == kUnix, "a message in the wrong place");
+    validate_message(*message, socket);
+  }
+  require(socket.received.empty() || (is_inet && socket.type == kStream && socket.peer >= 0),
+          "a socket that has received what nobody sent");
+  validate_optional_index(socket.peer, all.size(), "socket connected to");
+  if (socket.peer < 0) return;
+  const state::SocketObjectT& peer = *all[static_cast<std::size_t>(socket.peer)];
+  const bool is_tcp = is_inet && socket.type == kStream;
+  const bool peer_is_inet = peer.family == kInet || peer.family == kInet6;
+  require(((socket.family == kUnix && peer.family == kUnix) || (is_tcp && peer_is_inet)) &&
+              peer.type == socket.type,
+          "a socket connected to one of another kind");
+  require(!is_tcp || socket.accepted != peer.accepted, "a connection with two equal ends");
+  require(socket.type == kDatagram || (peer.peer == static_cast<std::int64_t>(index) &&
+                                       socket.peer != static_cast<std::int64_t>(index)),
+          "a socket connected to one that is not connected to it");
+}
+
+void validate_sockets(const state::DescriptorsT& table) {
+  for (const auto& socket : table.sockets) require(socket != nullptr, "an absent socket");
+  for (std::size_t i = 0; i < table.sockets.size(); ++i) validate_socket(i, table.sockets);
+}
+
+void validate_packets(const state::PipeObjectT& pipe) {
+  constexpr std::uint32_t kMaxPacket = 4096;
+  if (pipe.packets.empty()) return;
+  std::uint64_t bytes = 0;
+  for (const std::uint32_t packet : pipe.packets) {
+    require(packet != 0 && packet <= kMaxPacket, "a packet of {} bytes in a pipe", packet);
+    bytes += packet;
+  }
+  require(bytes == pipe.contents.size(), "packets of {} bytes in a pipe with {}", bytes,
+          pipe.contents.size());
+}
+
+void validate_ownership(const state::DescriptionT& description, const state::ProcessT& process) {
+  for (const state::FileLock& lock : description.locks) {
+    require(lock.kind() <= state::LockKind::lease, "a lock of unknown kind");
+    require(lock.start() <= lock.last() && lock.last() <= kMaxFileOffset, "a lock from {} to {}",
+            lock.start(), lock.last());
+  }
+  require(description.owner <= state::SignalOwner::group, "signals for an unknown kind of owner");
+  require(description.owner_signal >= 0 && description.owner_signal <= static_cast<int>(kSignals),
+          "signal {} of a descriptor", description.owner_signal);
+  if (description.owner == state::SignalOwner::thread)
+    validate_index(description.owner_thread, process.threads.size(), "signals for thread");
+}
+
+}  // namespace
+
+void validate_descriptors(const state::ProcessT& process) {
+  const state::DescriptorsT& table = *process.descriptors;
+  std::int64_t previous = -1;
+  for (const state::Descriptor& descriptor : table.descriptors) {
+    require(descriptor.number() > previous && descriptor.number() < kMaxDescriptors,
+            "descriptor {} is out of order", descriptor.number());
+    previous = descriptor.number();
+    validate_index(descriptor.description(), table.descriptions.size(),
+                   "descriptor of description");
+  }
+  for (const auto& description : table.descriptions) {
+    require(description != nullptr, "an absent description");
+    validate_open(description->open, process);
+    validate_ownership(*description, process);
+  }
+  validate_sockets(table);
+  for (const auto& pipe : table.pipes) {
+    require(pipe != nullptr, "an absent pipe");
+    require(pipe->contents.size() <= pipe->capacity, "a pipe of {} bytes holds {}", pipe->capacity,
+            pipe->contents.size());
+    validate_packets(*pipe);
+  }
+}
+
+}  // namespace icecore
