@@ -76,6 +76,9 @@ typedef struct {
   unsigned gpu_patience_ms;      /* for work that its GPUs have still to do; 0: 10 s */
   unsigned gpu_move_patience_ms; /* for the driver to move memory; 0: as its size lets expect */
   unsigned hook_patience_ms;     /* for callbacks of libicecore_guest; 0: 10 s */
+  /* not 0: let our child run on while its memory is copied, from a fork of it that is another child
+   * of ours until this returns */
+  int copy_on_write;
 } icecore_snapshot_options;
 
 typedef struct {
@@ -86,6 +89,7 @@ typedef struct {
   uint64_t gpu_save_ns, gpu_resume_ns; /* parts of frozen_ns */
   uint64_t gpu_bytes;                  /* of device memory, that the driver saved */
   uint64_t gpu_buffer_bytes;           /* that libicecore_guest takes care of */
+  uint64_t copied_on_write;            /* 1: it was asked for, and done */
 } icecore_snapshot_report;
 
 /* Freezes the process, writes it to a file, and lets it run on or kills it.  `report` may be NULL;

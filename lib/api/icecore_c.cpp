@@ -197,6 +197,7 @@ icecore_error* icecore_snapshot(pid_t pid, const char* image_path,
     patience(given.gpu_patience_ms, wanted.gpu_patience);
     patience(given.gpu_move_patience_ms, wanted.gpu_move_patience);
     patience(given.hook_patience_ms, wanted.hook_patience);
+    wanted.copy_on_write = given.copy_on_write != 0;
     const icecore::SnapshotReport made = icecore::snapshot(pid, image_path, wanted);
     if (report == nullptr) return;
     give({.struct_size = 0,
@@ -216,7 +217,8 @@ icecore_error* icecore_snapshot(pid_t pid, const char* image_path,
           .gpu_save_ns = ns(made.gpu_save),
           .gpu_resume_ns = ns(made.gpu_resume),
           .gpu_bytes = made.gpu_bytes,
-          .gpu_buffer_bytes = made.gpu_buffer_bytes},
+          .gpu_buffer_bytes = made.gpu_buffer_bytes,
+          .copied_on_write = made.copied_on_write ? 1U : 0U},
          report);
   });
 }

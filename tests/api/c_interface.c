@@ -287,8 +287,12 @@ int main(int count, char** arguments) {
   REQUIRE(strcmp(line, "ready") == 0);
   ask(&talk, "secret?\n", secret, sizeof secret);
 
-  const icecore_snapshot_options how = {.struct_size = sizeof how, .kill = 1, .no_fsync = 1};
+  icecore_snapshot_options how = {.struct_size = sizeof how, .no_fsync = 1, .copy_on_write = 1};
   icecore_snapshot_report report = {.struct_size = sizeof report};
+  SUCCEED(CALL(icecore_snapshot)(target, image_path, &how, &report));
+  REQUIRE(report.copied_on_write == 1 && report.frozen_ns < report.total_ns);
+  REQUIRE(waitpid(-1, NULL, WNOHANG) == 0); /* there is no other child, and ours has not ended */
+  how.kill = 1;
   SUCCEED(CALL(icecore_snapshot)(target, image_path, &how, &report));
   REQUIRE(report.image_bytes > 4096 && report.threads == 1 && report.total_ns > 0);
   waitpid(target, NULL, 0);

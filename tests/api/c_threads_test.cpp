@@ -115,6 +115,7 @@ TEST_CASE("the C interface serves many threads at once") {
   icecore_snapshot_options how{};
   how.struct_size = sizeof how;
   how.no_fsync = 1;
+  how.copy_on_write = 1;
   succeed(icecore_snapshot(target.pid(), image.c_str(), &how, nullptr));
 
   Failures failures;
