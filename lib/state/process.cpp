@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <string_view>
@@ -21,6 +22,7 @@
 #include "state/thread_settings.hpp"
 #include "state/threads.hpp"
 #include "state/timers.hpp"
+#include "sys/cgroup.hpp"
 #include "sys/proc_maps.hpp"
 #include "tracee/foothold.hpp"
 #include "tracee/remote_syscalls.hpp"
@@ -218,12 +220,27 @@ bool is_our_child(const Capture& capture) {
          capture.statuses.front().numbers("NSpid").size() == 1;
 }
 
+/// Every page may be written to, and so be there twice, before the copy has gone.  Beyond its limit
+/// of memory the kernel would kill the process.
+bool has_room_for_copies(pid_t pid, const PageSelection& pages) {
+  std::uint64_t bytes = 0;
+  for (const PageRun& run : pages.runs) bytes += run.pages * kPageSize;
+  const auto limit = sys::memory_room(pid);
+  if (limit && limit->bytes < bytes) return false;
+  constexpr std::string_view kField = "MemAvailable:";
+  const std::string machine = sys::readable_text("/proc/meminfo");
+  const std::size_t at = machine.find(kField);
+  return at != machine.npos &&
+         std::strtoull(machine.c_str() + at + kField.size(), nullptr, 10) * 1024 >= 2 * bytes;
+}
+
 }  // namespace
 
 std::optional<ProcessCopy> try_copy_process(Capture& capture, const CapturedProcess& captured,
                                             const PageSelection& pages) {
   // What is kept of files is read from them: it would be what the process has made of it since.
-  if (capture.is_being_loaded || !capture.files.kept().empty() || !is_our_child(capture))
+  if (capture.is_being_loaded || !capture.files.kept().empty() || !is_our_child(capture) ||
+      !has_room_for_copies(capture.pid, pages))
     return std::nullopt;
   sys::Vma vdso;
   for (const state::Mapping& mapping : captured.state->address_space->mappings) {

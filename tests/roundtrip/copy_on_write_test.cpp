@@ -9,8 +9,10 @@
 
 #include <thread>
 
+#include "support/control_group.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
+#include "support/skip.hpp"
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -54,6 +56,18 @@ TEST_CASE("memory that a fork does not get is copied while the process stands st
   }
   Restored restored{image};
   CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("a process that has no memory to spare is copied while it stands still") {
+  constexpr std::uint64_t kMiB = 1 << 20;
+  const ControlGroup group{48 * kMiB};
+  if (!group.made()) return skip("no control group with a limit of memory can be made");
+  TemporaryFolder folder;
+  Target target{"changing_memory", {"64"}};
+  CHECK(icecore::snapshot(target.pid(), folder / "image", kOnWrite).copied_on_write);
+  group.add(target.pid());  // what it has already does not count there
+  CHECK(!icecore::snapshot(target.pid(), folder / "image", kOnWrite).copied_on_write);
+  CHECK(target.ask("check?") == "ok");
 }
 
 TEST_CASE("a copy ends with icecore, and its original does not") {
