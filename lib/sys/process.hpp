@@ -6,9 +6,9 @@
 //
 // Kernel facts relied on here:
 //  * clone3 with set_tid needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the pid namespace; a tid
-//    in use is EEXIST.  A tid counts as in use as long as it names a process group or a session, and
-//    for a moment after that: kill(2) says ESRCH before the id is given back (release_task() frees
-//    it last; seen in 6.18 right after a traced process with threads was killed).
+//    in use is EEXIST.  A tid counts as in use as long as it names a process group or a session,
+//    and for a moment after that: kill(2) says ESRCH before the id is given back (release_task()
+//    frees it last; seen in 6.18 right after a traced process with threads was killed).
 //  * setns(CLONE_NEWPID) and clone's parent are of the calling *thread*: children made afterwards
 //    by that thread live in the namespace and are still our children.
 //  * setns(CLONE_NEWNS) wants a thread that shares its fs (cwd, umask) with no other.
