@@ -85,7 +85,9 @@ std::vector<std::uint8_t> build_id_in(Elf_Data* notes) {
 
 std::int32_t FileTable::add(const std::string& path, const sys::FileStatus& status,
                             bool contents_matter, const std::string& itself) {
-  const std::tuple key{status.st_dev, status.st_ino, path};
+  // One that has no name left is one file, by whatever name it was opened.
+  const bool nameless = is_deleted(path) && status.st_nlink == 0;
+  const std::tuple key{status.st_dev, status.st_ino, nameless ? std::string{} : path};
   if (const auto known = index_.find(key); known != index_.end()) {
     files_[static_cast<std::size_t>(known->second)]->contents_matter |= contents_matter;
     return known->second;

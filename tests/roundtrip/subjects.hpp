@@ -76,7 +76,7 @@ inline const std::vector<Subject>& subjects() {
       {.name = "files", .arguments = {"FOLDER"}},
       {.name = "memfds"},
       // one of them is opened by its other name
-      {.name = "deleted_files", .arguments = {"FOLDER"}, .changing = {"fd 8"}},
+      {.name = "deleted_files", .arguments = {"FOLDER"}, .changing = {"fd 9"}},
       {.name = "replaced_program", .arguments = {"file", "FOLDER"}},
       {.name = "replaced_program", .arguments = {"memfd"}, .variant = " memfd"},
       {.name = "pipes"},

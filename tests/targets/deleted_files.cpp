@@ -61,7 +61,11 @@ int main(int, char** arguments) {
   const int reader = reopen(deleted, O_RDONLY);
   const int log = reopen(deleted, O_WRONLY | O_APPEND);
   must(::lseek(deleted, 5, SEEK_SET), "lseek");
+  must(::link((folder + "/deleted").c_str(), (folder + "/deleted too").c_str()), "link");
+  const int by_other_name =
+      static_cast<int>(must(::open((folder + "/deleted too").c_str(), O_RDONLY), "deleted too"));
   delete_name("deleted");
+  delete_name("deleted too");
 
   const int mapped = make_file(folder + "/mapped", 8, seed);
   const Pages shared = map(8, MAP_SHARED, PROT_READ | PROT_WRITE, mapped);
@@ -110,6 +114,7 @@ int main(int, char** arguments) {
         const off_t size = status_of(deleted).st_size;
         must(::write(log, "line", 4), "write");
         require(status_of(deleted).st_size == size + 4, "two descriptors lead to two files");
+        require(status_of(by_other_name).st_size == size + 4, "two names lead to two files");
         require(::write(reader, "x", 1) == -1, "a descriptor for reading can write");
         require(link_to(deleted, folder + "/again") == -1 && errno == ENOENT, "it can be linked");
 
