@@ -16,6 +16,7 @@ namespace {
 constexpr std::string_view kMemfd = "/memfd:";
 constexpr mode_t kPermissions = 07777;
 constexpr mode_t kMayExecute = 0111;
+constexpr int kLargeFile = 0100000;  // O_LARGEFILE, as the kernel shows it
 
 sys::Fd make_empty(const state::FileT& file, const std::string& root) {
   if (file.kept->kind == state::KeptKind::unlinked)
@@ -98,6 +99,15 @@ sys::Fd KeptFiles::make(const state::FileT& file, const PageStore& store,
 sys::Fd KeptFiles::open(std::int32_t index, int flags) {
   const auto i = static_cast<std::size_t>(index);
   if (!files_[i]) return sys::open_file(root_ + image_.files[i]->path, flags);
+  // The description that memfd_create(2) made is not counted as a writer: what it leads to can be
+  // executed.  Which of several that was, nothing tells.
+  constexpr int kOfMemfd = O_RDWR | kLargeFile;
+  if (image_.files[i]->kept->kind == state::KeptKind::memory && !given_away_[i] &&
+      (flags & (O_ACCMODE | kLargeFile)) == kOfMemfd && !is_executable_of_process(image_, i)) {
+    given_away_[i] = true;
+    sys::set_status_flags(files_[i], flags);
+    return sys::duplicate(files_[i].get());
+  }
   if ((flags & O_TMPFILE) != O_TMPFILE) return sys::open_file(path_of(files_[i]), flags);
   // Only the description that made such a file has this flag.
   if (given_away_[i] || (flags & O_ACCMODE) != O_RDWR || !image_.files[i]->kept->linkable)

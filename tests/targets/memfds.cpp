@@ -3,6 +3,7 @@
 // State: files in memory (memfd_create): contents with a hole, several descriptors of one, mapped
 // shared, private, and after being closed, seals of every kind.
 #include <linux/memfd.h>
+#include <sys/wait.h>
 
 #include "memory.hpp"
 
@@ -65,6 +66,9 @@ int main() {
   must(::fchmod(never_sealed, 0640), "fchmod");
   must(::ftruncate(no_exec, 1), "ftruncate");
 
+  const int program = make("program", 0);
+  must(::pwrite(program, "#!/bin/true", 11, 0), "pwrite");
+
   std::uint64_t number = first.words(9)[7] = random_number();
   return serve([&] {
     std::uint64_t found = 0;
@@ -108,5 +112,16 @@ int main() {
     require(::fcntl(never_sealed, F_GET_SEALS) == F_SEAL_SEAL, "it can be sealed");
     must(::fstat(never_sealed, &status), "fstat");
     require((status.st_mode & 0777) == 0640, "mode");
+
+    const auto child = static_cast<pid_t>(must(::fork(), "fork"));
+    if (child == 0) {
+      char name[] = "true";
+      char* const arguments[] = {name, nullptr};
+      ::execveat(program, "", arguments, arguments + 1, AT_EMPTY_PATH);
+      ::_exit(errno);
+    }
+    int ended = 0;
+    must(::waitpid(child, &ended, 0), "waitpid");
+    require(WIFEXITED(ended) && WEXITSTATUS(ended) == 0, "a memfd cannot be executed");
   });
 }
