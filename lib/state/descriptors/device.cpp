@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Devices without state: /dev/null, zero, full, random and urandom.
+#include <fmt/format.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
@@ -21,6 +22,12 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
 }
 
 state::OpenUnion capture(DescriptorCapture&, const OpenDescription& open) {
+  if (const auto named = sys::try_status(open.link);
+      !named || named->st_rdev != open.status.st_rdev)
+    throw Error{
+        Errc::unsupported,
+        fmt::format("{}: no name leads to the device any more; it could not be opened again",
+                    open.link)};
   state::DeviceT device;
   device.path = open.link;
   device.device_number = open.status.st_rdev;
