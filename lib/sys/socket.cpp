@@ -2,6 +2,7 @@
 #include "sys/socket.hpp"
 
 #include <arpa/inet.h>
+#include <linux/inet_diag.h>
 #include <linux/kcmp.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -155,7 +156,8 @@ void listen(const Fd& socket, int backlog) {
 
 void shut_down(const Fd& socket, int how) {
   static_assert(SHUT_RD == 0 && SHUT_WR == 1 && SHUT_RDWR == 2);
-  checked([&] { return ::shutdown(socket.get(), how - 1); }, "shut down a socket");
+  if (::shutdown(socket.get(), how - 1) != 0 && errno != ENOTCONN)
+    throw_errno(errno, "shut down a socket");
 }
 
 std::optional<Bytes> socket_option(const Fd& socket, int level, int name) {
@@ -557,6 +559,46 @@ UnixSocket UnixSockets::find(std::uint64_t inode) const {
     at += NLMSG_ALIGN(attribute.nla_len);
   }
   return found;
+}
+
+std::map<std::uint64_t, int> shut_udp_sockets(int family) {
+  struct Request {
+    ::nlmsghdr header;
+    ::inet_diag_req_v2 ask;
+  } request{};
+  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+  request.ask.sdiag_family = static_cast<std::uint8_t>(family);
+  request.ask.sdiag_protocol = IPPROTO_UDP;
+  request.ask.idiag_states = ~0U;
+  const Fd netlink = make_socket({AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG});
+  checked([&] { return ::send(netlink.get(), &request, sizeof request, 0); },
+          "ask about UDP sockets");
+  std::map<std::uint64_t, int> shut;
+  alignas(::nlmsghdr) std::array<std::byte, std::size_t{64} << 10> answer;
+  for (;;) {
+    std::size_t left = static_cast<std::size_t>(
+        checked([&] { return ::recv(netlink.get(), answer.data(), answer.size(), 0); },
+                "ask about UDP sockets"));
+    for (auto* header = reinterpret_cast<const ::nlmsghdr*>(answer.data()); NLMSG_OK(header, left);
+         header = NLMSG_NEXT(header, left)) {
+      if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY) return shut;  // the end, or an error
+      ::inet_diag_msg message{};
+      if (header->nlmsg_len < NLMSG_LENGTH(sizeof message)) continue;
+      std::memcpy(&message, NLMSG_DATA(header), sizeof message);
+      const auto* bytes = reinterpret_cast<const std::byte*>(header);
+      for (std::size_t at = NLMSG_SPACE(sizeof message);
+           at + sizeof(::nlattr) < header->nlmsg_len;) {
+        ::nlattr attribute{};
+        std::memcpy(&attribute, bytes + at, sizeof attribute);
+        if (attribute.nla_len < sizeof attribute) break;
+        const int how = std::to_integer<int>(bytes[at + sizeof attribute]);
+        if (attribute.nla_type == INET_DIAG_SHUTDOWN && how != 0) shut[message.idiag_inode] = how;
+        at += NLMSG_ALIGN(attribute.nla_len);
+      }
+    }
+  }
 }
 
 bool name_is_alive(std::span<const std::uint8_t> address, int type) {

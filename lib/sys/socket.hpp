@@ -22,6 +22,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -64,7 +65,8 @@ int try_connect(const Fd& socket, std::span<const std::uint8_t> address);
 void bind(const Fd& socket, std::span<const std::uint8_t> address);
 void connect(const Fd& socket, std::span<const std::uint8_t> address);
 void listen(const Fd& socket, int backlog);
-/// How: 1 read, 2 write, 3 both.
+/// How: 1 read, 2 write, 3 both.  One without a peer is shut down too (which shutdown(2) does,
+/// although it says ENOTCONN).
 void shut_down(const Fd& socket, int how);
 
 /// Nothing when sockets of this kind have no such option.
@@ -190,6 +192,10 @@ class UnixSockets {
  private:
   Fd netlink_;
 };
+
+/// How the UDP sockets of one family are shut down, 1 read, 2 write, 3 both, by inode; those that
+/// are, and have a port.  None where the kernel does not tell (CONFIG_INET_UDP_DIAG).
+std::map<std::uint64_t, int> shut_udp_sockets(int family);
 
 /// True when a socket is bound to this name, of type `type` or another.
 bool name_is_alive(std::span<const std::uint8_t> address, int type);

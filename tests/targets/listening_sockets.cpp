@@ -2,7 +2,7 @@
 //
 // State: sockets with names: TCP and unix(7) that listen, UDP and unix datagrams bound, with
 // options; netlink; a TCP socket that is bound only, and one that is new; one whose connection has
-// been reset.
+// been reset; UDP sockets that are shut down.
 #include <arpa/inet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -117,6 +117,19 @@ int main(int, char** arguments) {
   groups.nl_groups = RTMGRP_LINK;
   must(::bind(netlink, reinterpret_cast<const sockaddr*>(&groups), sizeof groups), "bind");
 
+  // Two that are shut down, with a peer and without.
+  const int mute = make(AF_INET, SOCK_DGRAM), deaf = make(AF_INET, SOCK_DGRAM);
+  must(::connect(mute, udp_name.get(), udp_name.size), "connect");
+  must(::shutdown(mute, SHUT_WR), "shutdown");
+  bind_to(deaf, loopback());
+  require(::shutdown(deaf, SHUT_RD) == -1 && errno == ENOTCONN, "shutdown");
+
+  sockaddr_nl to{};
+  to.nl_family = AF_NETLINK;
+  to.nl_pid = 4711;
+  const int to_somebody = make(AF_NETLINK, SOCK_RAW, NETLINK_USERSOCK);
+  must(::connect(to_somebody, reinterpret_cast<const sockaddr*>(&to), sizeof to), "connect");
+
   // One whose peer has reset it.
   const int reset = make(AF_INET, SOCK_STREAM);
   must(::connect(reset, tcp_name.get(), tcp_name.size), "connect");
@@ -169,6 +182,11 @@ int main(int, char** arguments) {
     size = sizeof own;
     must(::getsockname(netlink, reinterpret_cast<sockaddr*>(&own), &size), "getsockname");
     require(own.nl_groups == RTMGRP_LINK, "another group");
+    size = sizeof own;
+    must(::getpeername(to_somebody, reinterpret_cast<sockaddr*>(&own), &size), "getpeername");
+    require(own.nl_pid == 4711, "another peer of a netlink socket");
+    require(::send(mute, "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE, "it can send again");
+    require(::recv(deaf, text, sizeof text, 0) == 0, "it can receive again");
     ::pollfd ended{reset, POLLIN | POLLRDHUP, 0};
     require(::poll(&ended, 1, 0) == 1 && (ended.revents & POLLHUP) != 0, "it is connected again");
   });

@@ -140,6 +140,7 @@ void capture_netlink(const OpenDescription& open, state::SocketObjectT& object) 
     throw Error{Errc::unsupported,
                 "netlink socket: messages wait in it: cannot be snapshotted yet"};
   object.groups = sys::netlink_groups(open.copy);
+  object.remote = sys::remote_address(open.copy);  // all zero: the kernel
 }
 
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
@@ -158,6 +159,10 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   if (is_udp(kind)) {
     refuse_own_datagrams(all, open);
     object.remote = sys::remote_address(open.copy);
+    auto [shut, first] = all.shut_udp_sockets.try_emplace(kind.family);
+    if (first) shut->second = sys::shut_udp_sockets(kind.family);
+    if (const auto how = shut->second.find(open.status.st_ino); how != shut->second.end())
+      object.shut = static_cast<std::uint8_t>(how->second);
   }
   if (kind.family == AF_NETLINK) capture_netlink(open, object);
   return opened(reference);
@@ -241,6 +246,9 @@ void rebuild_netlink(const sys::Fd& socket, const state::SocketObjectT& object) 
   }
   for (const std::uint32_t group : object.groups)
     sys::set_integer_option(socket, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, static_cast<int>(group));
+  ::sockaddr_nl remote{};
+  std::memcpy(&remote, object.remote.data(), std::min(sizeof remote, object.remote.size()));
+  if (remote.nl_pid != 0 || remote.nl_groups != 0) sys::connect(socket, object.remote);
 }
 
 }  // namespace

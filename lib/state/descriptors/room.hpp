@@ -48,6 +48,8 @@ struct DescriptorCapture {
   std::set<std::uint64_t> writable_pipes = {};
   std::vector<std::unique_ptr<state::SocketObjectT>> sockets = {};
   std::map<std::uint64_t, std::int32_t> socket_index = {};  ///< by inode
+  /// UDP sockets that are shut down, by inode; of a family once it is asked for.
+  std::map<int, std::map<std::uint64_t, int>> shut_udp_sockets = {};
   /// Descriptors of TCP connections, by their own address and the other one; once it is asked for.
   std::optional<std::map<std::pair<sys::Bytes, sys::Bytes>, const FoundDescriptor*>> connections =
       {};

@@ -327,7 +327,12 @@ void check_unix_socket(const state::SocketObjectT& object, const std::string& wh
   const std::string path = sys::path_of(object.local);
   if (!path.empty()) {
     const auto status = sys::try_status(path);
-    if (!status) return;
+    if (!status) {
+      const std::string folder = path.substr(0, path.rfind('/') + 1);
+      if (!sys::try_status(folder))
+        refusals.add("{}: unix socket: {}: the folder does not exist", who, path);
+      return;
+    }
     if (!S_ISSOCK(status->st_mode))
       return refusals.add("{}: unix socket: {} is in its way, which is no socket", who, path);
   }
