@@ -6,6 +6,7 @@
 #include <link.h>
 #include <linux/memfd.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -525,6 +526,17 @@ Fd try_accept(const Fd& listener) noexcept {
   Fd connection{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)};
   if (!connection || !is_ours(connection.get())) return {};
   return connection;
+}
+
+OwnWorkingDirectory::OwnWorkingDirectory(const std::string& path)
+    : before_(open_file(".", O_PATH | O_DIRECTORY)) {
+  checked([] { return ::unshare(CLONE_FS); }, "have a working directory of its own");
+  checked([&] { return ::chdir(path.c_str()); }, "change to {}", path);
+}
+
+OwnWorkingDirectory::~OwnWorkingDirectory() {
+  // Of a folder that was open before; if it cannot be had, the thread goes on in the other.
+  [[maybe_unused]] const int ignored = ::fchdir(before_.get());
 }
 
 std::filesystem::path own_file() {

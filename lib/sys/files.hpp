@@ -214,6 +214,20 @@ Fd try_connect(const std::string& name, uid_t owner);
 /// somebody else's.
 Fd try_accept(const Fd& listener) noexcept;
 
+/// While it lives, the calling thread has this working directory, and no other thread of ours.  The
+/// thread must have been made for it: from then on it shares its working directory, root and umask
+/// with none.  (unshare(2) with CLONE_FS.)
+class OwnWorkingDirectory {
+ public:
+  explicit OwnWorkingDirectory(const std::string& path);
+  OwnWorkingDirectory(const OwnWorkingDirectory&) = delete;
+  OwnWorkingDirectory& operator=(const OwnWorkingDirectory&) = delete;
+  ~OwnWorkingDirectory();
+
+ private:
+  Fd before_;
+};
+
 /// The file that this code was loaded from: the shared library, or the program it is linked into.
 std::filesystem::path own_file();
 

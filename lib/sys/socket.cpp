@@ -2,6 +2,7 @@
 #include "sys/socket.hpp"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/kcmp.h>
 #include <linux/netlink.h>
@@ -23,6 +24,7 @@
 #include <memory>
 
 #include "sys/call.hpp"
+#include "sys/files.hpp"
 
 namespace icecore::sys {
 namespace {
@@ -605,6 +607,15 @@ bool name_is_alive(std::span<const std::uint8_t> address, int type) {
   const Fd probe = make_socket({AF_UNIX, type == SOCK_DGRAM ? SOCK_STREAM : SOCK_DGRAM, 0});
   const int err = try_connect(probe, address);
   return err != ECONNREFUSED && err != ENOENT;
+}
+
+bool file_is_alive(const std::string& path, int type) {
+  const Fd file = open_file(path, O_PATH);
+  ::sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  fmt::format_to_n(address.sun_path, sizeof address.sun_path - 1, "/proc/self/fd/{}", file.get());
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(&address);
+  return name_is_alive({bytes, sizeof address}, type);
 }
 
 }  // namespace icecore::sys

@@ -199,5 +199,7 @@ std::map<std::uint64_t, int> shut_udp_sockets(int family);
 
 /// True when a socket is bound to this name, of type `type` or another.
 bool name_is_alive(std::span<const std::uint8_t> address, int type);
+/// The same of a path, which may be longer than an address.
+bool file_is_alive(const std::string& path, int type);
 
 }  // namespace icecore::sys

@@ -253,7 +253,8 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
       check_directory(*directory, fmt::format("fd {}", number));
     if (description.open.type == state::Open::Socket) {
       const state::SocketObjectT& socket = object_of(image, description);
-      check_unix_socket(socket, fmt::format("fd {}", number), refusals);
+      check_unix_socket(socket, process.working_directory->path, fmt::format("fd {}", number),
+                        refusals);
       check_inet_socket(socket, fmt::format("fd {}", number), refusals);
     }
     if (const auto* place = description.open.AsPathOnly())

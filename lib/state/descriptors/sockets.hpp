@@ -42,8 +42,9 @@ void fill_tcp_connection(DescriptorRebuild& all, std::size_t index);
 void settle_sockets(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions);
 
 /// Reasons why a socket could not have its name here.
-void check_unix_socket(const state::SocketObjectT& object, const std::string& who,
-                       Refusals& refusals);
+/// `folder`: the working directory.
+void check_unix_socket(const state::SocketObjectT& object, const std::string& folder,
+                       const std::string& who, Refusals& refusals);
 void check_inet_socket(const state::SocketObjectT& object, const std::string& who,
                        Refusals& refusals);
 

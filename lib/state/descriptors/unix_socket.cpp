@@ -45,18 +45,25 @@ bool matches(const DescriptorCapture& all, const OpenDescription& open) {
                            sys::has_name(sys::remote_address(open.copy)) && open.number > 2);
 }
 
+bool is_relative(const std::string& path) { return !path.empty() && path.front() != '/'; }
+
 /// The file that its name leads to, if it is still that of this socket.
-void capture_file(const sys::UnixSocket& socket, state::SocketObjectT& object) {
-  const std::string path = sys::path_of(object.local);
+void capture_file(const DescriptorCapture& all, const sys::UnixSocket& socket,
+                  state::SocketObjectT& object) {
+  std::string path = sys::path_of(object.local);
   if (path.empty()) return;
-  if (path.front() != '/')
-    throw Error{
-        Errc::unsupported,
-        fmt::format("unix socket bound to {}, not to a whole path: cannot be snapshotted yet",
-                    path)};
+  const bool relative = is_relative(path);
+  if (relative) path = fmt::format("/proc/{}/cwd/{}", all.capture.pid, path);
   const auto status = sys::try_status(path);
   object.has_file = status && socket.file && S_ISSOCK(status->st_mode) &&
                     socket.file->second == static_cast<std::uint32_t>(status->st_ino);
+  // The kernel tells the name, not the folder in which it was bound; nobody needs that of a
+  // connection.
+  if (relative && !object.has_file && (object.type == SOCK_DGRAM || !socket.peer))
+    throw Error{Errc::unsupported,
+                fmt::format("unix socket bound to {}, which does not lead to it from the working "
+                            "directory: cannot be snapshotted",
+                            sys::path_of(object.local))};
   if (!object.has_file) return;
   object.file_mode = status->st_mode & 07777U;
   object.file_user = status->st_uid;
@@ -148,7 +155,7 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
     object_at(all, index).remote = sys::remote_address(open.copy);
   }
   state::SocketObjectT& object = object_at(all, index);
-  capture_file(socket, object);
+  capture_file(all, socket, object);
   if (!object.listening)
     for (sys::SocketMessage& message : sys::peek_messages(open.copy))
       object.messages.push_back(capture_message(all, std::move(message)));
@@ -179,7 +186,8 @@ void bind_to_name(const sys::Fd& socket, const state::SocketObjectT& object,
   sys::bind(socket, object.local);
   if (path.empty()) return;
   if (!object.has_file) return sys::remove_file(path);
-  sys::set_owner_and_mode(root + path, object.file_user, object.file_group, object.file_mode);
+  sys::set_owner_and_mode(is_relative(path) ? path : root + path, object.file_user,
+                          object.file_group, object.file_mode);
 }
 
 std::pair<sys::Fd, sys::Fd> make_pair(const state::SocketObjectT& object) {
@@ -241,10 +249,21 @@ void make_connections(DescriptorRebuild& all, const Objects& objects) {
   }
 }
 
+/// Of a process with relative names: its working directory, for our thread.
+std::unique_ptr<sys::OwnWorkingDirectory> where_names_lead_from(const DescriptorRebuild& all) {
+  const auto has_relative_name = [](const auto& object) {
+    return object->family == AF_UNIX &&
+           (is_relative(sys::path_of(object->local)) || is_relative(sys::path_of(object->remote)));
+  };
+  if (std::ranges::none_of(all.process.descriptors->sockets, has_relative_name)) return nullptr;
+  return std::make_unique<sys::OwnWorkingDirectory>(all.root + all.process.working_directory->path);
+}
+
 }  // namespace
 
 void rebuild_unix_sockets(DescriptorRebuild& all) {
   const Objects& objects = all.process.descriptors->sockets;
+  const auto there = where_names_lead_from(all);
   make_connections(all, objects);
   for (std::size_t i = 0; i < objects.size(); ++i)
     if (objects[i]->family == AF_UNIX && !is_connection(*objects[i]) &&
@@ -287,6 +306,7 @@ const sys::Fd& sender_of(DescriptorRebuild& all, std::size_t index,
 void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptions) {
   const state::DescriptorsT& image = *all.process.descriptors;
   if (all.sockets.empty()) return;
+  const auto there = where_names_lead_from(all);
   for (std::size_t i = 0; i < image.sockets.size(); ++i) {
     const state::SocketObjectT& object = *image.sockets[i];
     for (const auto& message : object.messages) {
@@ -321,22 +341,23 @@ void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptio
   all.other_ends.clear();
 }
 
-void check_unix_socket(const state::SocketObjectT& object, const std::string& who,
-                       Refusals& refusals) {
+void check_unix_socket(const state::SocketObjectT& object, const std::string& folder,
+                       const std::string& who, Refusals& refusals) {
   if (!sys::has_name(object.local)) return;
-  const std::string path = sys::path_of(object.local);
+  std::string path = sys::path_of(object.local);
+  if (is_relative(path)) path = folder + "/" + path;
   if (!path.empty()) {
     const auto status = sys::try_status(path);
     if (!status) {
-      const std::string folder = path.substr(0, path.rfind('/') + 1);
-      if (!sys::try_status(folder))
+      if (!sys::try_status(path.substr(0, path.rfind('/') + 1)))
         refusals.add("{}: unix socket: {}: the folder does not exist", who, path);
       return;
     }
     if (!S_ISSOCK(status->st_mode))
       return refusals.add("{}: unix socket: {} is in its way, which is no socket", who, path);
   }
-  if (sys::name_is_alive(object.local, object.type))
+  if (path.empty() ? sys::name_is_alive(object.local, object.type)
+                   : sys::file_is_alive(path, object.type))
     refusals.add_transient("{}: unix socket: {} is in use here: end the process that has it", who,
                            sys::address_text(object.local));
 }
