@@ -56,17 +56,73 @@ void refuse_devices(pid_t pid, const state::ProcessT& process) {
                   pid, reason, path.string())};
 }
 
-/// `without_gpu`: so it was found to be before the freeze.
-SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const SnapshotOptions& options,
-                    bool& without_gpu) {
+/// Everything that a snapshot needs once it no longer looks at the process.
+struct Taken {
+  Taken(const std::filesystem::path& path, const SnapshotOptions& options)
+      : image{path}, encoder{image, options.encoding, options.zstd_level} {}
+
   Stopwatch watch;
   SnapshotReport report;
-  check_baseline(options.cpu_baseline);
-  preflight(pid);
+  ImageWriter image;
+  PageEncoder encoder;
+  CapturedProcess captured;
+  FileTable files;
+  std::string lost;  ///< why the process cannot run on; empty: it does
+};
+
+/// Should the process run on because something fails: its calls end when they would have.
+class SleepOnAfterFailure {
+ public:
+  SleepOnAfterFailure(const SleepObserver& sleeps, FrozenProcess& process)
+      : sleeps_(sleeps), process_(process) {}
+  SleepOnAfterFailure(const SleepOnAfterFailure&) = delete;
+  SleepOnAfterFailure& operator=(const SleepOnAfterFailure&) = delete;
+  ~SleepOnAfterFailure() {
+    try {
+      sleeps_.let_sleep_on(process_);
+    } catch (const Error&) {
+      // Then their time begins anew.
+    }
+  }
+
+ private:
+  const SleepObserver& sleeps_;
+  FrozenProcess& process_;
+};
+
+/// `without_gpu`: so the process was found to be before the freeze.
+void write(pid_t pid, const SnapshotOptions& options, bool without_gpu, Taken& taken) {
+  const PageMap map = taken.encoder.finish();
+  taken.files.complete();
+  state::ManifestT manifest;
+  manifest.platform = capture_platform(std::move(taken.captured.vdso), options.cpu_baseline);
+  manifest.process = std::move(taken.captured.state);
+  manifest.process->files = taken.files.take();
+  if (without_gpu) refuse_devices(pid, *manifest.process);
+  taken.image.finish(manifest, map);
+  fault_point("snapshot: written");
+  if (options.stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
+  taken.image.commit(options.fsync);
+  fault_point("snapshot: committed");
+
+  SnapshotReport& report = taken.report;
+  report.threads = manifest.process->threads.size();
+  report.mappings = manifest.process->address_space->mappings.size();
+  report.descriptors = manifest.process->descriptors->descriptors.size();
+  report.stored_pages = map.stored_pages;
+  report.zero_pages = taken.encoder.zero_pages();
+  report.image_bytes = taken.image.size_bytes();
+  if (manifest.process->gpu)
+    for (const auto& buffer : manifest.process->gpu->buffers)
+      report.gpu_buffer_bytes += buffer->size;
+}
+
+/// At the end the process runs on, or is dead and the image written.
+void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& taken) {
+  SnapshotReport& report = taken.report;
+  Stopwatch& watch = taken.watch;
   GuestPause pause{pid, options.hook_patience, options.stop};
   std::optional<SleepObserver> sleeps{pid};  // a freeze wakes every thread: look before
-  ImageWriter image{path};  // cannot be written?  Then the target is not even touched
-  PageEncoder encoder{image, options.encoding, options.zstd_level};
   fault_point("snapshot: before the freeze");
   watch.lap();
 
@@ -80,6 +136,7 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   FrozenProcess process = FrozenProcess::freeze(pid, options.stop);
   leave_vdso(process, options.stop);
   sleeps->process_is_frozen(process);
+  const SleepOnAfterFailure sleepers{*sleeps, process};
   report.freeze = watch.lap();
   fault_point("snapshot: frozen");
 
@@ -99,23 +156,25 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   auto loan = pager::Loan::take(pid, capture.pidfd);  // if it was restored a moment ago
   capture.is_being_loaded = loan.has_value();
   refuse_from_outside(pid, capture.refusals);
-  CapturedProcess captured = capture_process(capture, *sleeps);
+  taken.captured = capture_process(capture, *sleeps);
   const PageSelection pages =
-      select_pages(pid, captured.pages, loan ? loan->missing() : MissingPages{});
-  record_guards(pages.guards, *captured.state->address_space);
+      select_pages(pid, taken.captured.pages, loan ? loan->missing() : MissingPages{});
+  record_guards(pages.guards, *taken.captured.state->address_space);
   if (saved) {
-    saved->record(*captured.state);
-    record_gpu_buffers(pid, *captured.state);
+    saved->record(*taken.captured.state);
+    record_gpu_buffers(pid, *taken.captured.state);
   }
   throw_refusals(capture);
 
-  // Every refusal is behind us: what follows only copies; from a fork, if there is one.
-  auto copy = options.copy_on_write && !options.kill && !gpu
-                  ? try_copy_process(capture, captured, pages)
+  // Every refusal is behind us: what follows only copies; from a fork, if there is one.  A thread
+  // that sleeps on is let go of by the end of ours, which would be after the copy.
+  auto copy = options.copy_on_write && !options.kill && !gpu && !sleeps->needs_to_sleep_on(process)
+                  ? try_copy_process(capture, taken.captured, pages)
                   : std::nullopt;
   report.copied_on_write = copy.has_value();
   const auto let_run = [&] {
     sleeps->shorten_timeouts(process);
+    if (taken.lost.empty()) sleeps->let_sleep_on(process);
     process.thaw();
     if (!gpu) pause.end();
   };
@@ -124,79 +183,65 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   fault_point("snapshot: state read");
 
   const sys::RemoteMemory memory{copy ? copy->pid() : pid};
-  read_pages(memory, loan ? &loan->image() : nullptr, pages, encoder, options.progress,
+  read_pages(memory, loan ? &loan->image() : nullptr, pages, taken.encoder, options.progress,
              options.stop);
   loan.reset();
   for (const FileTable::Kept& kept : capture.files.kept())
-    read_file_pages(kept.file, kept.address, kept.size, encoder, options.stop);
+    read_file_pages(kept.file, kept.address, kept.size, taken.encoder, options.stop);
   copy.reset();
   report.pages = watch.lap();
   fault_point("snapshot: pages read");
+  taken.files = std::move(capture.files);
 
-  // A target that is to be killed never runs again; any other runs before the slow end.
-  std::string lost;
-  if (!options.kill && !report.copied_on_write) {
-    if (saved) lost = saved->put_back();
-    report.gpu_resume = watch.lap();
-    let_run();
-    if (gpu && lost.empty()) lost = gpu->end();
-    if (gpu) pause.end();
-  }
-  report.frozen = report.freeze + report.gpu_save + report.state + report.gpu_resume;
-  if (!report.copied_on_write) report.frozen += report.pages;
-
-  // Nothing below looks at the process again.
-  const PageMap map = encoder.finish();
-  capture.files.complete();
-  state::ManifestT manifest;
-  manifest.platform = capture_platform(std::move(captured.vdso), options.cpu_baseline);
-  manifest.process = std::move(captured.state);
-  manifest.process->files = capture.files.take();
-  if (!gpu) refuse_devices(pid, *manifest.process);
-  image.finish(manifest, map);
-  fault_point("snapshot: written");
-  if (options.stop.stop_requested()) throw Error{Errc::cancelled, "snapshot: cancelled"};
-  image.commit(options.fsync);
-  fault_point("snapshot: committed");
   if (options.kill) {
+    // It never runs again.
+    write(pid, options, without_gpu, taken);
     // Nothing of them may be in the way of those that a restore makes (TIME_WAIT).
     for (const sys::Fd& connection : capture.own_connections) sys::end_without_trace(connection);
     capture.own_connections.clear();
     if (gpu) saved->forget(), gpu->forget();
     process.kill();
+  } else if (!report.copied_on_write) {
+    // It runs before the slow end.
+    if (saved) taken.lost = saved->put_back();
+    report.gpu_resume = watch.lap();
+    let_run();
+    if (gpu && taken.lost.empty()) taken.lost = gpu->end();
+    if (gpu) pause.end();
   }
-  if (!lost.empty()) throw_lost(pid, path, lost);
-
-  report.commit = watch.lap();
-  report.total = watch.elapsed();
-  report.threads = manifest.process->threads.size();
-  report.mappings = manifest.process->address_space->mappings.size();
-  report.descriptors = manifest.process->descriptors->descriptors.size();
-  report.stored_pages = map.stored_pages;
-  report.zero_pages = encoder.zero_pages();
-  report.image_bytes = image.size_bytes();
+  report.frozen = report.freeze + report.gpu_save + report.state + report.gpu_resume;
+  if (!report.copied_on_write) report.frozen += report.pages;
   report.gpu_bytes = saved ? saved->bytes() : 0;
-  if (manifest.process->gpu)
-    for (const auto& buffer : manifest.process->gpu->buffers)
-      report.gpu_buffer_bytes += buffer->size;
-  return report;
+}
+
+SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const SnapshotOptions& options,
+                    bool& without_gpu) {
+  check_baseline(options.cpu_baseline);
+  preflight(pid);
+  Taken taken{path, options};  // cannot be written?  Then the target is not even touched
+  // Threads that sleep on in their calls are let go of when the tracer thread ends.
+  on_tracer_thread([&] { take(pid, options, without_gpu, taken); });
+  // Nothing below looks at the process again.
+  if (!options.kill) write(pid, options, without_gpu, taken);
+  if (!taken.lost.empty()) throw_lost(pid, path, taken.lost);
+  taken.report.commit = taken.watch.lap();
+  taken.report.total = taken.watch.elapsed();
+  return taken.report;
 }
 
 }  // namespace
 
 SnapshotReport snapshot(pid_t pid, const std::filesystem::path& image,
                         const SnapshotOptions& options) {
-  return on_tracer_thread([&] {
-    bool without_gpu = false;
-    try {
-      return tell(pid, image, options, without_gpu);
-    } catch (const Error& error) {
-      // Its first call of CUDA came between our look at it and the freeze: look again.
-      if (error.code() != Errc::unsupported || !without_gpu || !gpu::has_begun_to_use_gpus(pid))
-        throw;
-    }
+  bool without_gpu = false;
+  try {
     return tell(pid, image, options, without_gpu);
-  });
+  } catch (const Error& error) {
+    // Its first call of CUDA came between our look at it and the freeze: look again.
+    if (error.code() != Errc::unsupported || !without_gpu || !gpu::has_begun_to_use_gpus(pid))
+      throw;
+  }
+  return tell(pid, image, options, without_gpu);
 }
 
 }  // namespace icecore

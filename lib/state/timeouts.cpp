@@ -9,6 +9,7 @@
 
 #include "icecore/error.hpp"
 #include "sys/process.hpp"
+#include "sys/testament.hpp"
 
 namespace icecore {
 namespace {
@@ -194,6 +195,14 @@ std::optional<nanoseconds> SleepObserver::time_left(const Tracee& thread) const 
   return std::max(nanoseconds{end->second - frozen_at_}, nanoseconds{0});
 }
 
+bool SleepObserver::needs_to_sleep_on(FrozenProcess& process) const {
+  return std::ranges::any_of(process.threads(), [&](const Tracee& thread) {
+    if (!ends_.contains(thread.tid())) return false;
+    const auto place = timeout_of(call_in(thread.registers()));
+    return place && place->begins_anew && !place->value;
+  });
+}
+
 void SleepObserver::shorten_timeouts(FrozenProcess& process) const {
   for (Tracee& thread : process.threads()) {
     sys::Registers registers = thread.registers();
@@ -258,22 +267,17 @@ bool begins_anew_from_memory(const sys::Registers& registers) {
   return place && place->begins_anew && place->wanted != 0;
 }
 
-bool sleep_again(Tracee& thread, const sys::Registers& registers, nanoseconds left,
+void sleep_again(Tracee& thread, const sys::Registers& registers, nanoseconds left,
                  const sys::RemoteMemory& memory) {
   const pid_t tid = thread.tid();
   const std::uint64_t address = timeout_of(call_in(registers))->wanted;
   const auto before = memory.read_value<Timespec>(address);
   const Timespec shortened = to_timespec(left);
   memory.write(address, std::as_bytes(std::span{&shortened, 1}));
-  const auto end = [&](bool asleep) {
-    memory.write(address, std::as_bytes(std::span{&before, 1}));
-    return asleep;
-  };
   const auto stopped = [&](const sys::Stop& stop) {
-    if (stop.kind == sys::Stop::Kind::exited)
-      throw Error{Errc::internal, "a thread ended while it was being restored"};
+    if (stop.kind == sys::Stop::Kind::exited) return thread.forget();  // and all of its memory
     if (stop.kind == sys::Stop::Kind::signal) thread.suspend_signal(sys::stop_siginfo(tid));
-    return end(false);
+    memory.write(address, std::as_bytes(std::span{&before, 1}));
   };
 
   sys::resume_to_syscall(tid);
@@ -288,7 +292,33 @@ bool sleep_again(Tracee& thread, const sys::Registers& registers, nanoseconds le
     sys::yield();
   }
   thread.forget();
-  return end(true);
+  memory.write(address, std::as_bytes(std::span{&before, 1}));
+}
+
+void SleepObserver::let_sleep_on(FrozenProcess& process) const {
+  if (process.stopped()) return;  // none of its threads may run
+  std::vector<Tracee*> sleepers;
+  for (Tracee& thread : process.threads())
+    if (ends_.contains(thread.tid()) && !thread.is_disturbed() && !thread.suspended_signal() &&
+        begins_anew_from_memory(thread.registers()))
+      sleepers.push_back(&thread);
+  if (sleepers.empty()) return;
+
+  const sys::RemoteMemory memory{process.pid()};
+  std::vector<Timespec> wanted;
+  for (const Tracee* thread : sleepers)
+    wanted.push_back(memory.read_value<Timespec>(timeout_of(call_in(thread->registers()))->wanted));
+  std::vector<sys::LastCall> put_back;
+  for (std::size_t i = 0; i < sleepers.size(); ++i)
+    put_back.push_back({SYS_pwrite64,
+                        {static_cast<std::uint64_t>(memory.file().get()),
+                         reinterpret_cast<std::uint64_t>(&wanted[i]), sizeof(Timespec),
+                         timeout_of(call_in(sleepers[i]->registers()))->wanted}});
+  const sys::Testament testament{std::move(put_back)};
+  for (Tracee* thread : sleepers) {
+    const auto left = std::max(nanoseconds{ends_.at(thread->tid()) - Clock::now()}, nanoseconds{0});
+    sleep_again(*thread, thread->registers(), left, memory);
+  }
 }
 
 }  // namespace icecore

@@ -19,8 +19,9 @@
 //    rebuild_timeout();
 //  * epoll_wait has its timeout in a register, which then holds the time left, as the timeval of
 //    select does: shorten_timeouts();
-//  * the others read a timespec when they begin, which may be another one just then:
-//    sleep_again().  Only for a process that dies with us: a running one must not keep it.
+//  * the others read a timespec when they begin, which may be another one just then: sleep_again()
+//    in a process that dies with us, SleepObserver::let_sleep_on() in one that must not keep it,
+//    whatever becomes of us.
 
 #include <sys/types.h>
 
@@ -58,6 +59,16 @@ class SleepObserver {
   /// from here.
   void shorten_timeouts(FrozenProcess& process) const;
 
+  /// Whether let_sleep_on() has anything to do.
+  bool needs_to_sleep_on(FrozenProcess& process) const;
+
+  /// Lets the threads whose calls begin anew, with a timeout in memory, fall asleep in them with
+  /// the time that is left.  They run on; nobody else does, and the memory is as it was.
+  ///
+  /// The kernel still traces them: they are let go of when the tracing thread ends, which should be
+  /// soon, since a signal stops them until then.
+  void let_sleep_on(FrozenProcess& process) const;
+
  private:
   using Clock = std::chrono::steady_clock;
   struct Sleep {
@@ -90,9 +101,9 @@ sys::Registers rebuild_timeout(Tracee& thread, const sys::Registers& registers,
 bool begins_anew_from_memory(const sys::Registers& registers);
 
 /// Lets a stopped thread, about to begin such a call anew, fall asleep in it with `left` as its
-/// timeout.  True when it sleeps: it is then let go of when the tracing thread ends.  Otherwise it
-/// is stopped, as after `Tracee::suspended_signal()` or behind the call.
-bool sleep_again(Tracee& thread, const sys::Registers& registers, std::chrono::nanoseconds left,
+/// timeout.  When it sleeps, it is let go of when the tracing thread ends (as when it is dead).
+/// Otherwise it is stopped, as after `Tracee::suspended_signal()` or behind the call.
+void sleep_again(Tracee& thread, const sys::Registers& registers, std::chrono::nanoseconds left,
                  const sys::RemoteMemory& memory);
 
 }  // namespace icecore

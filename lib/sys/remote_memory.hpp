@@ -58,6 +58,9 @@ class RemoteMemory {
   /// Writes whatever the protection of the mapping is.
   void write(std::uint64_t address, std::span<const std::byte> bytes) const;
 
+  /// The open /proc/PID/mem.
+  const Fd& file() const noexcept { return memory_; }
+
  private:
   void read_any_protection(std::uint64_t address, std::span<std::byte> out) const;
 

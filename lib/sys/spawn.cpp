@@ -20,6 +20,7 @@
 #include "sys/mapping.hpp"
 #include "sys/process.hpp"
 #include "sys/ptrace.hpp"
+#include "sys/raw_call.hpp"
 
 extern "C" long icecore_clone3(struct clone_args* arguments, std::size_t size, void (*child)(void*),
                                void* argument);
@@ -38,40 +39,29 @@ struct ChildOrders {
 };
 static_assert(std::atomic<int>::is_always_lock_free);
 
-long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) noexcept {
-  long result;
-  register long r10 __asm__("r10") = d;
-  register long r8 __asm__("r8") = e;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                   : "rcx", "r11", "memory");
-  return result;
-}
-
 /// Runs in the child, on its own stack but in our memory: no libc, no errno, nothing that a
 /// sanitizer would instrument.
 __attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void child_main(
     void* argument) {
   auto* const orders = static_cast<ChildOrders*>(argument);
-  raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  raw_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
   auto* const word = reinterpret_cast<int*>(&orders->traced);
   while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0)
-    raw(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT, 0, 0);
+    raw_call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT, 0, 0);
 
   // Out of the way first: the wanted numbers may be any of these.
-  const long program = raw(SYS_fcntl, orders->program, F_DUPFD_CLOEXEC, 10);
-  const long first = raw(SYS_fcntl, orders->first, F_DUPFD_CLOEXEC, 10);
-  const long second = raw(SYS_fcntl, orders->second, F_DUPFD_CLOEXEC, 10);
-  raw(SYS_dup2, first, 3);
-  raw(SYS_dup2, second, 4);
-  raw(SYS_close_range, 0, 2, 0);
-  raw(SYS_close_range, 5, ~0U, CLOSE_RANGE_CLOEXEC);
+  const long program = raw_call(SYS_fcntl, orders->program, F_DUPFD_CLOEXEC, 10);
+  const long first = raw_call(SYS_fcntl, orders->first, F_DUPFD_CLOEXEC, 10);
+  const long second = raw_call(SYS_fcntl, orders->second, F_DUPFD_CLOEXEC, 10);
+  raw_call(SYS_dup2, first, 3);
+  raw_call(SYS_dup2, second, 4);
+  raw_call(SYS_close_range, 0, 2, 0);
+  raw_call(SYS_close_range, 5, ~0U, CLOSE_RANGE_CLOEXEC);
   const char nothing[] = {'\0'};
   const char* none[] = {nullptr};
-  raw(SYS_execveat, program, reinterpret_cast<long>(nothing), reinterpret_cast<long>(none),
-      reinterpret_cast<long>(none), AT_EMPTY_PATH);
-  raw(SYS_exit_group, 127);
+  raw_call(SYS_execveat, program, reinterpret_cast<long>(nothing), reinterpret_cast<long>(none),
+           reinterpret_cast<long>(none), AT_EMPTY_PATH);
+  raw_call(SYS_exit_group, 127);
 }
 
 }  // namespace

@@ -56,6 +56,9 @@ class Tracee {
   /// Ends that: the thread, which stays stopped, has its own again.
   void put_back();
 
+  /// True between disturb() and put_back().
+  bool is_disturbed() const noexcept { return disturbed_; }
+
   /// The thread ran as itself for a while and has stopped again, not for a signal: what it runs on
   /// with is now what it has.
   void has_run();

@@ -110,6 +110,14 @@ inline int serve_wait(const Wait& wait) {
 
 inline timespec to_timespec(std::int64_t ms) { return {ms / 1000, ms % 1000 * 1'000'000}; }
 
+/// A call that reads its timeout may read another one for a moment, which must not stay.
+inline void expect_untouched(const timespec& timeout, std::int64_t ms) {
+  const timespec wanted = to_timespec(ms);
+  if (timeout.tv_sec == wanted.tv_sec && timeout.tv_nsec == wanted.tv_nsec) return;
+  say("wrong: the program's timeout is another one");
+  std::abort();
+}
+
 /// The time of CLOCK_MONOTONIC `ms` from now.
 inline timespec monotonic_in(std::int64_t ms) {
   timespec time{};

@@ -14,7 +14,9 @@ static int set_id = 0;
 static long take(long timeout_ms) {
   sembuf down = {0, -1, 0};
   const timespec timeout = to_timespec(timeout_ms);
-  return raw(SYS_semtimedop, set_id, &down, 1, timeout_ms < 0 ? nullptr : &timeout);
+  const long result = raw(SYS_semtimedop, set_id, &down, 1, timeout_ms < 0 ? nullptr : &timeout);
+  expect_untouched(timeout, timeout_ms);
+  return result;
 }
 
 static void give() {

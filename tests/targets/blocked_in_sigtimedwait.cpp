@@ -14,7 +14,10 @@ static long wait_for_signal(long timeout_ms) {
   const std::uint64_t wanted = 1u << (SIGUSR1 - 1);
   const timespec timeout = to_timespec(timeout_ms);
   if (timeout_ms < 0) waiter = static_cast<pid_t>(::syscall(SYS_gettid));
-  return raw(SYS_rt_sigtimedwait, &wanted, nullptr, timeout_ms < 0 ? nullptr : &timeout, 8);
+  const long result =
+      raw(SYS_rt_sigtimedwait, &wanted, nullptr, timeout_ms < 0 ? nullptr : &timeout, 8);
+  expect_untouched(timeout, timeout_ms);
+  return result;
 }
 
 static void signal_waiter() {
