@@ -141,6 +141,12 @@ DescriptorText describe(const state::OpenUnion& open, const state::ProcessT& pro
       return {"fifo", open.AsFifo()->path};
     case state::Open::Inotify:
       return {"inotify", fmt::format("{} watches", open.AsInotify()->watches.size())};
+    case state::Open::Pty: {
+      const auto& pty = *open.AsPty();
+      return {"pseudo terminal",
+              fmt::format("{} of /dev/pts/{}", pty.master ? "master" : "slave",
+                          process.descriptors->ptys[static_cast<std::size_t>(pty.pty)]->number)};
+    }
     case state::Open::NONE:
       break;
   }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "foreground.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -50,6 +52,7 @@ void StandIn::handle(const SignalReader::Received& signal, bool snapshotting) co
   if (signal.number == SIGCHLD) {
     if (!snapshotting) stop_if_stopped();
   } else if (!signal.from_terminal || !shares_our_group()) {
+    if (signal.number == SIGCONT) give_terminal();
     ::kill(pid_, signal.number);
   }
 }
@@ -57,12 +60,45 @@ void StandIn::handle(const SignalReader::Received& signal, bool snapshotting) co
 /// Its process group is ours: a signal from the terminal has reached it already.
 bool StandIn::shares_our_group() const { return ::getpgid(pid_) == ::getpgrp(); }
 
+/// Continued in the foreground, as by the fg of a shell, we let it have the terminal that is its.
+void StandIn::give_terminal() const {
+  const int terminal = ::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (terminal < 0) return;
+  if (::tcgetpgrp(terminal) == ::getpgrp() && ::getsid(pid_) == ::getsid(0) &&
+      ::getpgid(pid_) == pid_)
+    ::tcsetpgrp(terminal, pid_);
+  ::close(terminal);
+}
+
 /// Stops us when the process has stopped, so that the shell sees it.  Whatever continues us is
 /// passed on like any other signal.
 void StandIn::stop_if_stopped() const {
   ::siginfo_t info{};
   if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WNOHANG) == 0 && info.si_pid != 0)
     ::raise(SIGSTOP);
+}
+
+TerminalKeeper::TerminalKeeper() : terminal_(::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC)) {
+  if (terminal_ < 0) return;
+  if (::tcgetpgrp(terminal_) == ::getpgrp() && ::tcgetattr(terminal_, &settings_) == 0) return;
+  ::close(terminal_);
+  terminal_ = -1;
+}
+
+TerminalKeeper::~TerminalKeeper() {
+  if (terminal_ < 0) return;
+  // In the foreground is the group of a process that has ended, or still ours: not another job.
+  const pid_t foreground = ::tcgetpgrp(terminal_);
+  if (foreground == ::getpgrp() || ::kill(-foreground, 0) != 0) {
+    sigset_t background, before;
+    ::sigemptyset(&background);
+    ::sigaddset(&background, SIGTTOU);
+    ::pthread_sigmask(SIG_BLOCK, &background, &before);
+    ::tcsetpgrp(terminal_, ::getpgrp());
+    ::tcsetattr(terminal_, TCSADRAIN, &settings_);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  ::close(terminal_);
 }
 
 int shell_status(int wait_status) {

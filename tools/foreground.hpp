@@ -3,6 +3,7 @@
 
 #include <icecore/restore.hpp>
 #include <signal.h>
+#include <termios.h>
 
 #include "signals.hpp"
 
@@ -28,9 +29,24 @@ class StandIn {
   void handle(const SignalReader::Received& signal, bool snapshotting) const;
   void stop_if_stopped() const;
   bool shares_our_group() const;
+  void give_terminal() const;
 
   pid_t pid_;
   SignalReader reader_;
+};
+
+/// Our terminal, as it was before a process came to stand on it.  Destroying this takes it back:
+/// its settings, and the foreground from whoever of ours has it.
+class TerminalKeeper {
+ public:
+  TerminalKeeper();
+  TerminalKeeper(const TerminalKeeper&) = delete;
+  TerminalKeeper& operator=(const TerminalKeeper&) = delete;
+  ~TerminalKeeper();
+
+ private:
+  int terminal_;  // -1: we have none, or are in the background
+  ::termios settings_{};
 };
 
 /// As a shell has it: the exit status, or 128 + N after signal N.

@@ -69,6 +69,7 @@ class Restore final : public Invocation {
  private:
   int run_in_foreground() {
     const BlockedSignals blocked{foreground_signals()};
+    const TerminalKeeper keeper;
     RestoredProcess process = rebuild();
     if (json) print_json(process);
     // A signal that came too late to stop the restore is meant for the process.
@@ -104,6 +105,7 @@ class Restore final : public Invocation {
     if (record_) options.record = Record::yes;
     if (no_record_) options.record = Record::no;
     options.record_for = std::chrono::milliseconds{static_cast<std::int64_t>(record_for_ * 1000)};
+    options.on_terminal = !detach_;
     options.progress = progress.callback();
     options.stop = stop.token();
     RestoredProcess process =

@@ -86,6 +86,12 @@ struct RestoreOptions {
   /// error where those led outside (terminal, pipe, socket).  -1: /dev/null.
   std::array<int, 3> standard_streams = {0, 1, 2};
 
+  /// A process that was on a terminal comes to stand on the controlling terminal of the caller: in
+  /// its session, and if it was in the foreground there too, with the settings that it had made.
+  /// The caller waits in the background, and takes back both when the process stops or ends.
+  /// Without effect when the caller has no terminal or is itself in the background.
+  bool on_terminal = false;
+
   /// Which GPU takes the place of which: UUIDs as nvidia-smi prints them.  Those that are not named
   /// stay what they were.  Needs CUDA 13.0.
   std::map<std::string, std::string> gpu_map = {};

@@ -80,6 +80,7 @@ class UnpackedSize {
     if (const auto* time = process->time()) add(time->interval_timers()), add(time->timers());
     add(process->security_label());
     if (const auto* gpu = process->gpu()) add(gpu);
+    if (const auto* terminal = process->terminal()) add(terminal->settings());
   }
 
   void add(const state::Gpu* gpu) {
@@ -145,6 +146,7 @@ class UnpackedSize {
     add(descriptors->descriptions());
     add(descriptors->pipes());
     add(descriptors->sockets());
+    add(descriptors->ptys());
   }
 
   void add(const state::SocketObject* socket) {
@@ -185,6 +187,14 @@ class UnpackedSize {
   void add(const state::InotifyWatch* watch) {
     total_ += sizeof(state::InotifyWatchT);
     add(watch->path());
+  }
+
+  void add(const state::PtyObject* pty) {
+    total_ += sizeof(state::PtyObjectT);
+    add(pty->settings());
+    add(pty->input());
+    add(pty->lines());
+    add(pty->output());
   }
 
   void add(const state::PipeObject* pipe) {

@@ -62,6 +62,10 @@ void validate_open(const state::OpenUnion& open, const state::ProcessT& process)
     case state::Open::Inotify:
       validate_watches(*open.AsInotify());
       return;
+    case state::Open::Pty:
+      validate_index(open.AsPty()->pty, process.descriptors->ptys.size(),
+                     "descriptor of pseudo terminal");
+      return;
     case state::Open::EventFd:
     case state::Open::SignalFd:
     case state::Open::PidFd:
@@ -134,6 +138,44 @@ void validate_sockets(const state::DescriptorsT& table) {
   for (std::size_t i = 0; i < table.sockets.size(); ++i) validate_socket(i, table.sockets);
 }
 
+constexpr std::size_t kTerminalSettings = 44;  // struct termios2
+
+void validate_pty(const state::PtyObjectT& pty, const state::ProcessT& process) {
+  constexpr std::uint32_t kMaxNumber = 1 << 20;
+  constexpr std::size_t kMostInput = 4096, kMostOutput = 1 << 20;
+  require(pty.number < kMaxNumber && pty.slave <= state::SlaveState::MAX &&
+              pty.settings.size() == kTerminalSettings,
+          "pseudo terminal {} with settings of {} bytes", pty.number, pty.settings.size());
+  require(pty.input.size() <= kMostInput && pty.output.size() <= kMostOutput &&
+              pty.lines.size() <= kMostInput,
+          "pseudo terminal {} holds {} and {} bytes", pty.number, pty.input.size(),
+          pty.output.size());
+  std::uint64_t bytes = 0;
+  for (const state::TypedLine& line : pty.lines) {
+    require(line.bytes() != 0 || line.ended_by_key(), "a line without an end");
+    bytes += line.bytes();
+  }
+  require(bytes <= pty.input.size(), "pseudo terminal {} has lines of {} bytes", pty.number, bytes);
+  require(!pty.controls || process.session == process.pid,
+          "pseudo terminal {} controls a session of others", pty.number);
+}
+
+/// At most one of them controls the process.
+void validate_ptys(const state::ProcessT& process) {
+  const auto& ptys = process.descriptors->ptys;
+  for (const auto& pty : ptys) {
+    require(pty != nullptr, "an absent pseudo terminal");
+    validate_pty(*pty, process);
+  }
+  require(std::ranges::count_if(ptys, [](const auto& pty) { return pty->controls; }) <= 1,
+          "two controlling terminals");
+  if (!process.terminal) return;
+  const std::size_t settings_bytes = process.terminal->settings.size();
+  require(settings_bytes == 0 || settings_bytes == kTerminalSettings,
+          "a terminal with settings of {} bytes", settings_bytes);
+}
+
+
 void validate_packets(const state::PipeObjectT& pipe) {
   constexpr std::uint32_t kMaxPacket = 4096;
   if (pipe.packets.empty()) return;
@@ -177,6 +219,7 @@ void validate_descriptors(const state::ProcessT& process) {
     validate_ownership(*description, process);
   }
   validate_sockets(table);
+  validate_ptys(process);
   for (const auto& pipe : table.pipes) {
     require(pipe != nullptr, "an absent pipe");
     require(pipe->contents.size() <= pipe->capacity, "a pipe of {} bytes holds {}", pipe->capacity,

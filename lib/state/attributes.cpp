@@ -160,7 +160,8 @@ void AttributeQuestions::answers(const CallList& list, Capture& capture, state::
   address_space.brk = static_cast<std::uint64_t>(list.result(brk_));
 }
 
-void rebuild_attributes(const state::ProcessT& process, int working_directory, CallStream& calls) {
+void rebuild_attributes(const state::ProcessT& process, int working_directory, bool in_our_session,
+                        CallStream& calls) {
   calls.call("go to the working directory", SYS_fchdir,
              {static_cast<std::uint64_t>(working_directory)});
   calls.call("set the umask", SYS_umask, {process.umask});
@@ -172,9 +173,9 @@ void rebuild_attributes(const state::ProcessT& process, int working_directory, C
   calls.call("set the huge page setting", SYS_prctl,
              {PR_SET_THP_DISABLE, process.thp_disabled ? 1U : 0U, process.thp_flags, 0, 0});
   calls.call("set the timer slack", SYS_prctl, {PR_SET_TIMERSLACK, process.timer_slack_ns});
-  if (process.session == process.pid)
+  if (process.session == process.pid && !in_our_session)
     calls.call("begin a session", SYS_setsid, {});
-  else if (process.group == process.pid)
+  else if (process.session == process.pid || process.group == process.pid)
     calls.call("begin a process group", SYS_setpgid, {0, 0});
   if ((process.xstate_permission & kTileData) != 0)
     calls.call("ask for AMX", SYS_arch_prctl, {kRequestXcompPermission, 18});

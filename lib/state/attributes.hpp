@@ -34,8 +34,9 @@ void refuse_other_worlds(pid_t pid, Refusals& refusals);
 void refuse_from_outside(pid_t pid, Refusals& refusals);
 
 /// Adds the calls that set everything again but what rebuild_last_attributes() sets;
-/// `working_directory` is a descriptor in the process.
-void rebuild_attributes(const state::ProcessT& process, int working_directory, CallStream& calls);
+/// `working_directory` is a descriptor in the process.  `in_our_session`: it leads none of its own.
+void rebuild_attributes(const state::ProcessT& process, int working_directory, bool in_our_session,
+                        CallStream& calls);
 
 /// What is set from outside, while the process still has our credentials.
 void rebuild_from_outside(const state::ProcessT& process, pid_t pid);

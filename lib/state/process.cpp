@@ -184,7 +184,7 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
                            .vdso = {},
                            .pages = std::move(address_space.pages)};
   state::ProcessT& process = *captured.state;
-  process.descriptors = capture_descriptors(capture);
+  process.descriptors = capture_descriptors(capture, process.terminal);
   refuse_unshared_tables(capture);
   {
     Foothold foothold{capture.memory, vmas, choose_report_signal(capture)};

@@ -21,6 +21,7 @@
 #include "state/credentials.hpp"
 #include "state/seccomp.hpp"
 #include "state/signals.hpp"
+#include "state/terminal.hpp"
 #include "state/thread_settings.hpp"
 #include "state/threads.hpp"
 #include "state/timeouts.hpp"
@@ -312,7 +313,8 @@ void ProcessRebuild::map_file_pages(std::span<const FilePages> used) {
 
 void ProcessRebuild::set_attributes() {
   rebuild_guards_and_locks(*image_.address_space, *calls_);
-  rebuild_attributes(image_, plan_->slot_of_file(working_directory_), *calls_);
+  rebuild_attributes(image_, plan_->slot_of_file(working_directory_),
+                     stands_on_our_terminal(image_, options_), *calls_);
   calls_->run();
   CallList& list = calls_->room(64, 64 * 48);
   rebuild_signal_actions(*image_.signals, list);
@@ -502,6 +504,7 @@ ProcessRebuild::Running ProcessRebuild::let_run() {
     await_expired_timers(image_, thread_ids());
     leave();
   }
+  give_terminal(image_, options_, process_->pid(), process_->pidfd());
   begin_timeouts();
   Running running{.pid = process_->pid(), .pidfd = {}};
   if (init_) {

@@ -222,6 +222,8 @@ std::optional<Stat> read_stat(pid_t tid) {
       .parent = parse<pid_t>(field(4)),
       .group = parse<pid_t>(field(5)),
       .session = parse<pid_t>(field(6)),
+      .terminal = static_cast<std::uint32_t>(parse<std::int32_t>(field(7))),
+      .foreground = parse<pid_t>(field(8)),
       .flags = unsigned_field(9),
       .nice = parse<long>(field(19)),
       .start_time = unsigned_field(22),

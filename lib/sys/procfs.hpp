@@ -98,6 +98,8 @@ struct Stat {
   pid_t parent = 0;
   pid_t group = 0;
   pid_t session = 0;
+  std::uint64_t terminal = 0;  ///< device number of the controlling terminal; 0: none
+  pid_t foreground = 0;        ///< process group in its foreground; -1: none
   std::uint64_t flags = 0;
   long nice = 0;
   std::uint64_t start_time = 0;

@@ -197,6 +197,7 @@ const Refused kRefused[] = {
     {"descriptor_on_its_way", {"fd ", "open nowhere else"}},
     {"lost_epoll_watch", {"fd ", "epoll", "no descriptor"}},
     {"io_uring", {"fd ", "io_uring"}},
+    {"common_terminal", {"fd ", "pseudo terminal /dev/pts/", "is open in process"}},
     {"lost_name", {"fd ", "deleted", "another"}},
     {"hidden_mount", {"fd ", "deleted", "file system"}},
     {"supervised", {"seccomp", "supervisor"}},

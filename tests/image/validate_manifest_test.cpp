@@ -582,5 +582,58 @@ TEST_CASE("a TCP connection that cannot be is refused", "[image][damage]") {
   })));
 }
 
+state::PtyObjectT& add_pty(ManifestT& manifest) {
+  auto pty = std::make_unique<state::PtyObjectT>();
+  pty->number = 7;
+  pty->slave = state::SlaveState::open;
+  pty->settings.resize(44);
+  pty->input = {'a', '\n', 'b'};
+  pty->lines = {{2, false}, {0, true}};
+  manifest.process->descriptors->ptys.push_back(std::move(pty));
+  return *manifest.process->descriptors->ptys.back();
+}
+
+TEST_CASE("a pseudo terminal that cannot be is refused", "[image][damage]") {
+  ManifestT manifest = sample_manifest();
+  add_pty(manifest);
+  manifest.process->session = manifest.process->pid;
+  add_pty(manifest).controls = true;
+  manifest.process->terminal = std::make_unique<state::TerminalT>();
+  validate_manifest(manifest, {});
+  check_refused(GENERATE(values<Case>({
+      {"settings of 43 bytes", [](ManifestT& m) { add_pty(m).settings.resize(43); }},
+      {"pseudo terminal 4000000000", [](ManifestT& m) { add_pty(m).number = 4'000'000'000; }},
+      {"holds 5000 and 0 bytes", [](ManifestT& m) { add_pty(m).input.resize(5000); }},
+      {"lines of 6 bytes", [](ManifestT& m) { add_pty(m).lines.emplace_back(4, true); }},
+      {"a line without an end", [](ManifestT& m) { add_pty(m).lines.emplace_back(0, false); }},
+      {"controls a session of others",
+       [](ManifestT& m) {
+         m.process->session = m.process->pid + 1;
+         add_pty(m).controls = true;
+       }},
+      {"two controlling terminals",
+       [](ManifestT& m) {
+         m.process->session = m.process->pid;
+         add_pty(m).controls = true;
+         add_pty(m).controls = true;
+       }},
+      {"an absent pseudo terminal",
+       [](ManifestT& m) { m.process->descriptors->ptys.emplace_back(); }},
+      {"a terminal with settings of 3 bytes",
+       [](ManifestT& m) {
+         m.process->terminal = std::make_unique<state::TerminalT>();
+         m.process->terminal->settings.resize(3);
+       }},
+      {"descriptor of pseudo terminal",
+       [](ManifestT& m) {
+         auto description = std::make_unique<state::DescriptionT>();
+         state::PtyT pty;
+         pty.pty = 1;
+         description->open.Set(pty);
+         m.process->descriptors->descriptions.push_back(std::move(description));
+       }},
+  })));
+}
+
 }  // namespace
 }  // namespace icecore::test

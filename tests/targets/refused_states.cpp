@@ -69,6 +69,31 @@ static void set_up_io_uring() {
   must(::syscall(SYS_io_uring_setup, 4, parameters), "io_uring_setup");
 }
 
+/// A pair of pseudo terminals of which the slave is open in a process that is no child.  That one
+/// ends with this one, at the end of a pipe.
+static void share_terminal() {
+  const int master = static_cast<int>(must(::open("/dev/ptmx", O_RDWR | O_NOCTTY), "ptmx"));
+  must(::grantpt(master), "grantpt");
+  must(::unlockpt(master), "unlockpt");
+  const std::string name = ::ptsname(master);
+  int alive[2], ready[2];
+  must(::pipe(alive), "pipe");
+  must(::pipe(ready), "pipe");
+  const auto child = must(::fork(), "fork");
+  if (child == 0) {
+    if (::fork() != 0) ::_exit(0);
+    ::close(alive[1]);
+    ::close(master);
+    char byte = ::open(name.c_str(), O_RDWR | O_NOCTTY) >= 0 ? 'x' : '-';
+    if (::write(ready[1], &byte, 1) == 1 && ::read(alive[0], &byte, 1) == 0) ::_exit(0);
+    ::_exit(1);
+  }
+  must(::waitpid(static_cast<pid_t>(child), nullptr, 0), "waitpid");
+  char byte = 0;
+  must(::read(ready[0], &byte, 1), "read");
+  require(byte == 'x', "the slave cannot be opened");
+}
+
 static int open_in_folder(const char* name) {
   const std::string path = folder + "/" + name;
   return static_cast<int>(must(::open(path.c_str(), O_RDWR | O_CREAT, 0600), path));
@@ -291,6 +316,7 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"user_dispatch", dispatch_system_calls},
     {"time_of_children", [] { leave_namespace(CLONE_NEWTIME); }},
     {"io_uring", set_up_io_uring},
+    {"common_terminal", share_terminal},
     {"lost_name", lose_name},
     {"hidden_mount", hide_mount},
     {"supervised", ask_a_supervisor},

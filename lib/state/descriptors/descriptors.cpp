@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <array>
@@ -16,9 +17,11 @@
 #include "state/descriptors/room.hpp"
 #include "state/descriptors/sockets.hpp"
 #include "state/invocation.hpp"
+#include "state/terminal.hpp"
 #include "sys/check.hpp"
 #include "sys/epoll.hpp"
 #include "sys/procfs.hpp"
+#include "sys/terminal.hpp"
 
 namespace icecore {
 namespace {
@@ -30,7 +33,8 @@ static_assert(kSentAtOnce <= sys::kMaxSentDescriptors);
 constexpr std::array kRooms{&path_only_room, &kernel_file_room, &regular_file_room, &directory_room,
                             &device_room,    &pipe_room,        &fifo_room,         &eventfd_room,
                             &epoll_room,     &timerfd_room,     &signalfd_room,     &pidfd_room,
-                            &inotify_room,   &unix_socket_room, &inet_socket_room,  &external_room};
+                            &inotify_room,   &unix_socket_room, &inet_socket_room,  &pty_room,
+                            &external_room};
 
 struct UnknownKind {
   std::string_view link;
@@ -88,6 +92,27 @@ std::vector<std::size_t> group_by_description(pid_t pid, const std::vector<Found
     lowest[order[i]] = same ? lowest[order[i - 1]] : order[i];
   }
   return lowest;
+}
+
+/// Unless it is a pair of its own.
+void note_terminal(DescriptorCapture& shared) {
+  const auto stat = sys::read_stat(shared.capture.pid);
+  if (!stat || stat->terminal == 0) return;
+  for (const FoundDescriptor& found : shared.found)
+    if (const auto number = sys::pair_number(found.copy);
+        number && ::makedev(136, *number) == stat->terminal)
+      return;
+  shared.terminal = std::make_unique<state::TerminalT>();
+  shared.terminal->foreground = stat->foreground == stat->group;
+  for (const FoundDescriptor& found : shared.found) {
+    if (terminal_device(found.status, stat->terminal) != stat->terminal) continue;
+    const auto settings = sys::terminal_settings(found.copy);
+    shared.terminal->settings.assign(settings.begin(), settings.end());
+    const sys::WindowSize window = sys::window_size(found.copy);
+    shared.terminal->rows = window.rows;
+    shared.terminal->columns = window.columns;
+    return;
+  }
 }
 
 void note_pipe_ends(const std::vector<FoundDescriptor>& all, DescriptorCapture& shared) {
@@ -163,10 +188,12 @@ const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int n
   return at != image.descriptors.end() && at->number() == number ? &*at : nullptr;
 }
 
-std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
+std::unique_ptr<state::DescriptorsT> capture_descriptors(
+    Capture& capture, std::unique_ptr<state::TerminalT>& terminal) {
   auto image = std::make_unique<state::DescriptorsT>();
   const std::vector<FoundDescriptor> all = find_all(capture);
-  DescriptorCapture shared{capture, all};
+  DescriptorCapture shared{.capture = capture, .found = all, .terminal = terminal};
+  note_terminal(shared);
   const std::vector<std::size_t> lowest = group_by_description(capture.pid, all);
   note_pipe_ends(all, shared);
 
@@ -207,6 +234,7 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture) {
   }
   image->pipes = std::move(shared.pipes);
   image->sockets = std::move(shared.sockets);
+  image->ptys = std::move(shared.ptys);
   return image;
 }
 
@@ -225,6 +253,7 @@ std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
     if (descriptions.back()) take_locks(descriptions.back(), description, lowest[i]);
   }
   fill_sockets(shared, descriptions);
+  settle_pairs(shared);
   refuse_unwatchable(image, descriptions);
   return descriptions;
 }
@@ -264,6 +293,16 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
         if (!sys::try_link_status(watch->path))
           refusals.add("fd {}: inotify: {}, which it watches, does not exist", number, watch->path);
     if (const auto* fifo = description.open.AsFifo()) check_type(fifo->path, S_IFIFO, number);
+    if (const auto* external = description.open.AsExternal();
+        external != nullptr && external->controlling && number > 2) {
+      if (!options.external.contains(number) && !sys::own_terminal())
+        refusals.add(
+            "fd {}: led to the controlling terminal ({}), and whoever restores has none: restore "
+            "in a terminal (script -qc 'icecore restore …' makes one), or say what takes its place "
+            "with --external {}=PATH, {}=fd:M or {}=close",
+            number, external->what, number, number, number);
+      continue;
+    }
     if (const auto* external = description.open.AsExternal(); external != nullptr &&
                                                               !options.external.contains(number) &&
                                                               !has_successor(*external, number))

@@ -14,7 +14,9 @@
 namespace icecore {
 
 /// Every descriptor of the process.  What cannot be kept is added to the refusals, by number.
-std::unique_ptr<state::DescriptorsT> capture_descriptors(Capture& capture);
+/// `terminal`: what controls the process and lies outside of it, if anything does.
+std::unique_ptr<state::DescriptorsT> capture_descriptors(
+    Capture& capture, std::unique_ptr<state::TerminalT>& terminal);
 
 // ---- rebuilding -------------------------------------------------------------------------------
 

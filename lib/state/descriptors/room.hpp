@@ -53,6 +53,15 @@ struct DescriptorCapture {
   /// Descriptors of TCP connections, by their own address and the other one; once it is asked for.
   std::optional<std::map<std::pair<sys::Bytes, sys::Bytes>, const FoundDescriptor*>> connections =
       {};
+  std::vector<std::unique_ptr<state::PtyObjectT>> ptys = {};
+  std::map<unsigned, std::int32_t> pty_index = {};  ///< by number
+  std::unique_ptr<state::TerminalT>& terminal;      ///< that controls the process, outside of it
+};
+
+/// Both ends of a pair of pseudo terminals; no slave while it was never open.
+struct PtyEnds {
+  sys::Fd master;
+  sys::Fd slave;
 };
 
 /// What all descriptors have in common while they are rebuilt, in our own process.
@@ -66,6 +75,7 @@ struct DescriptorRebuild {
   std::map<std::int32_t, sys::Pipe> pipes = {};             ///< by index, both ends
   std::set<std::pair<std::int32_t, bool>> given_ends = {};  ///< index, write end: handed out once
   std::vector<sys::Fd> sockets = {};                        ///< by index
+  std::map<std::int32_t, PtyEnds> ptys = {};                ///< by index
   std::map<std::size_t, sys::Fd> other_ends = {};  ///< that nobody holds, while sockets are filled
 };
 
@@ -99,6 +109,9 @@ void refuse_mixed_pipes(const DescriptorCapture& all);
 /// Gives a fresh pipe its capacity and contents.
 void fill_pipe(const sys::Fd& write_end, const state::PipeObjectT& pipe);
 
+/// What has to wait until all slaves of pseudo terminals are open: after that no more can be.
+void settle_pairs(DescriptorRebuild& all);
+
 /// What inotify instances watch; as late as possible, since we open files ourselves.  `root` stands
 /// before every path.
 void rebuild_watches(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
@@ -127,6 +140,7 @@ extern const DescriptorRoom pidfd_room;
 extern const DescriptorRoom inotify_room;
 extern const DescriptorRoom unix_socket_room;
 extern const DescriptorRoom inet_socket_room;
+extern const DescriptorRoom pty_room;
 extern const DescriptorRoom external_room;
 
 }  // namespace icecore
