@@ -426,8 +426,7 @@ void ProcessRebuild::rebuild_timeouts() {
     const state::ThreadT& thread = *image_.threads[i];
     registers_.push_back(registers_of(thread));
     sys::Registers& registers = registers_.back();
-    if (thread.timeout_left_ns >= 0 && begins_anew_from_memory(registers))
-      sleep_again_.push_back(i);
+    if (thread.timeout_left_ns >= 0 && reads_timeout_anew(registers)) sleep_again_.push_back(i);
     if (static_cast<long>(registers.rax) != kRestartBlock) continue;
     if (thread.timeout_left_ns < 0) {
       // It waits forever, or until a point in time: the same call again does the same.
@@ -491,8 +490,8 @@ sys::Fd ProcessRebuild::release_init() {
 /// Before the other threads run: they must not see the timespec that a call begins with.
 void ProcessRebuild::begin_timeouts() {
   for (const std::size_t i : sleep_again_)
-    sleep_again(process_->threads()[i], registers_[i],
-                std::chrono::nanoseconds{image_.threads[i]->timeout_left_ns}, *memory_);
+    sleep_again(process_->threads()[i], BorrowedTimeout{registers_[i], process_->pidfd(), *memory_},
+                std::chrono::nanoseconds{image_.threads[i]->timeout_left_ns});
 }
 
 ProcessRebuild::Running ProcessRebuild::let_run() {

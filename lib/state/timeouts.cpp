@@ -2,14 +2,17 @@
 #include "state/timeouts.hpp"
 
 #include <linux/futex.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #include <algorithm>
+#include <deque>
 
 #include "icecore/error.hpp"
+#include "sys/check.hpp"
 #include "sys/process.hpp"
-#include "sys/testament.hpp"
+#include "sys/socket_timeout.hpp"
 
 namespace icecore {
 namespace {
@@ -34,6 +37,7 @@ struct TimeoutPlace {
   std::uint64_t left = 0;                 // address where the kernel writes the rest, or 0
   std::optional<nanoseconds> value = {};  // poll, epoll_wait: in the call itself
   bool begins_anew = false;               // interrupted, it is made again from its arguments
+  int socket_option = 0;  // SO_…TIMEO of the descriptor that is its first argument
 };
 
 std::optional<TimeoutPlace> in_call(std::uint64_t argument, bool begins_anew) {
@@ -71,6 +75,19 @@ std::optional<TimeoutPlace> timeout_of(const sys::SleepingCall& call) {
     case SYS_epoll_pwait2:
     case SYS_semtimedop:
       return anew_from(a[3]);
+    case SYS_read:
+    case SYS_readv:
+    case SYS_recvfrom:
+    case SYS_recvmsg:
+    case SYS_accept:
+    case SYS_accept4:
+      return TimeoutPlace{.begins_anew = true, .socket_option = SO_RCVTIMEO};
+    case SYS_write:
+    case SYS_writev:
+    case SYS_sendto:
+    case SYS_sendmsg:
+    case SYS_connect:
+      return TimeoutPlace{.begins_anew = true, .socket_option = SO_SNDTIMEO};
     case SYS_io_getevents:
     case SYS_io_pgetevents:
       return anew_from(a[4]);
@@ -90,6 +107,14 @@ std::optional<nanoseconds> read_timespec(std::uint64_t address, const sys::Remot
   if (!memory.try_read(address, std::as_writable_bytes(std::span{&time, 1}))) return std::nullopt;
   if (time.seconds < 0 || time.seconds > kForEver) return std::nullopt;
   return std::chrono::seconds{time.seconds} + nanoseconds{time.nanoseconds};
+}
+
+/// Nothing for another descriptor than a socket, and for one that waits forever.
+std::optional<nanoseconds> socket_timeout(const sys::Fd& process, const sys::SleepingCall& call,
+                                          int option) {
+  const auto timeout = sys::socket_timeout(process, static_cast<int>(call.arguments[0]), option);
+  if (!timeout || *timeout == nanoseconds{0}) return std::nullopt;
+  return timeout;
 }
 
 /// The call that goes on as restart_syscall, from where in the kernel it sleeps.
@@ -118,6 +143,7 @@ std::vector<sys::WakingTimer> all_waking_timers() {
 
 SleepObserver::SleepObserver(pid_t pid) {
   bool interrupted_before = false;
+  const sys::Fd process = sys::open_process(pid);
   for (const pid_t tid : sys::list_threads(pid)) {
     auto call = sys::sleeping_call(tid);
     if (!call) continue;
@@ -125,6 +151,8 @@ SleepObserver::SleepObserver(pid_t pid) {
     if (restarted) call->number = restarted_call(*call, sys::sleeping_function(tid));
     const auto place = timeout_of(*call);
     if (!restarted && !place) continue;
+    if (place && place->socket_option != 0 && !socket_timeout(process, *call, place->socket_option))
+      continue;
     const auto scheduler = sys::scheduler_view(tid);
     const auto now = scheduler ? sys::scheduler_clock_ns(scheduler->cpu) : std::nullopt;
     if (!now) continue;
@@ -144,8 +172,9 @@ void SleepObserver::process_is_frozen(FrozenProcess& process) {
     std::erase_if(timers_, [&](const sys::WakingTimer& timer) { return has_timer(still, timer); });
   }
   const sys::RemoteMemory memory{process.pid()};
+  const sys::Fd pidfd = sys::open_process(process.pid());
   for (const Tracee& thread : process.threads())
-    if (const auto end = end_of(thread, memory)) ends_[thread.tid()] = *end;
+    if (const auto end = end_of(thread, pidfd, memory)) ends_[thread.tid()] = *end;
   shorten_timeouts(process);
 }
 
@@ -157,7 +186,7 @@ long SleepObserver::call_number(const Tracee& thread) const {
 }
 
 std::optional<SleepObserver::Clock::time_point> SleepObserver::end_of(
-    const Tracee& thread, const sys::RemoteMemory& memory) const {
+    const Tracee& thread, const sys::Fd& process, const sys::RemoteMemory& memory) const {
   // Its end as the scheduler sees it may lie so much before that of the timer.
   constexpr std::chrono::milliseconds kTolerance{1};
   sys::SleepingCall call = call_in(thread.registers());
@@ -171,7 +200,10 @@ std::optional<SleepObserver::Clock::time_point> SleepObserver::end_of(
     const auto left = read_timespec(place->left, memory);
     return left ? std::optional{now + *left} : std::nullopt;
   }
-  const auto wanted = place->value ? place->value : read_timespec(place->wanted, memory);
+  const auto wanted = place->value ? place->value
+                      : place->socket_option != 0
+                          ? socket_timeout(process, call, place->socket_option)
+                          : read_timespec(place->wanted, memory);
   if (!wanted) return std::nullopt;
 
   const auto sleep = sleeps_.find(thread.tid());
@@ -183,6 +215,7 @@ std::optional<SleepObserver::Clock::time_point> SleepObserver::end_of(
   if (!scheduler || scheduler->switches > sleep->second.switches + 1) return now + *wanted;
 
   const auto latest = sleep->second.since + *wanted;
+  if (place->socket_option != 0) return latest;  // its timer is in no list
   std::optional<Clock::time_point> end;
   for (const sys::WakingTimer& timer : timers_)
     if (timer.end <= latest + kTolerance && (!end || timer.end > *end)) end = timer.end;
@@ -261,23 +294,68 @@ sys::Registers rebuild_timeout(Tracee& thread, const sys::Registers& registers, 
   return after;
 }
 
-bool begins_anew_from_memory(const sys::Registers& registers) {
+bool reads_timeout_anew(const sys::Registers& registers) {
   if (static_cast<long>(registers.rax) != kRestartNoHand) return false;
   const auto place = timeout_of(call_in(registers));
-  return place && place->begins_anew && place->wanted != 0;
+  return place && place->begins_anew && !place->value;
 }
 
-void sleep_again(Tracee& thread, const sys::Registers& registers, nanoseconds left,
-                 const sys::RemoteMemory& memory) {
-  const pid_t tid = thread.tid();
-  const std::uint64_t address = timeout_of(call_in(registers))->wanted;
-  const auto before = memory.read_value<Timespec>(address);
+BorrowedTimeout::BorrowedTimeout(const sys::Registers& registers, const sys::Fd& process,
+                                 const sys::RemoteMemory& memory)
+    : memory_(memory) {
+  const sys::SleepingCall call = call_in(registers);
+  const auto place = timeout_of(call);
+  ICECORE_CHECK(place);
+  if (place->socket_option == 0) {
+    address_ = place->wanted;
+    memory.read(address_, std::as_writable_bytes(std::span{before_}));
+    return;
+  }
+  // Another descriptor may have taken its place, at a restore: it has no timeout.
+  const auto number = static_cast<int>(call.arguments[0]);
+  option_ = place->socket_option;
+  const auto before = sys::socket_timeout(process, number, option_);
+  if (!before) return;
+  socket_ = sys::copy_descriptor(process, number);
+  before_ = {before->count() / 1'000'000'000, before->count() % 1'000'000'000 / 1'000};
+}
+
+void BorrowedTimeout::shorten(nanoseconds left) const {
+  if (socket_) {
+    // 0 would be for ever.
+    const auto least = std::max<nanoseconds>(left, std::chrono::microseconds{1});
+    return sys::set_socket_timeout(socket_, option_, least);
+  }
+  if (address_ == 0) return;
   const Timespec shortened = to_timespec(left);
-  memory.write(address, std::as_bytes(std::span{&shortened, 1}));
+  memory_.write(address_, std::as_bytes(std::span{&shortened, 1}));
+}
+
+void BorrowedTimeout::put_back() const {
+  if (socket_)
+    sys::set_socket_timeout(
+        socket_, option_, std::chrono::seconds{before_[0]} + std::chrono::microseconds{before_[1]});
+  else if (address_ != 0)
+    memory_.write(address_, std::as_bytes(std::span{before_}));
+}
+
+sys::LastCall BorrowedTimeout::putting_back() const {
+  const auto value = reinterpret_cast<std::uint64_t>(before_.data());
+  if (socket_)
+    return {SYS_setsockopt,
+            {static_cast<std::uint64_t>(socket_.get()), SOL_SOCKET,
+             static_cast<std::uint64_t>(option_), value, sizeof before_}};
+  return {SYS_pwrite64,
+          {static_cast<std::uint64_t>(memory_.file().get()), value, sizeof before_, address_}};
+}
+
+void sleep_again(Tracee& thread, const BorrowedTimeout& timeout, nanoseconds left) {
+  const pid_t tid = thread.tid();
+  timeout.shorten(left);
   const auto stopped = [&](const sys::Stop& stop) {
     if (stop.kind == sys::Stop::Kind::exited) return thread.forget();  // and all of its memory
     if (stop.kind == sys::Stop::Kind::signal) thread.suspend_signal(sys::stop_siginfo(tid));
-    memory.write(address, std::as_bytes(std::span{&before, 1}));
+    timeout.put_back();
   };
 
   sys::resume_to_syscall(tid);
@@ -292,7 +370,7 @@ void sleep_again(Tracee& thread, const sys::Registers& registers, nanoseconds le
     sys::yield();
   }
   thread.forget();
-  memory.write(address, std::as_bytes(std::span{&before, 1}));
+  timeout.put_back();
 }
 
 void SleepObserver::let_sleep_on(FrozenProcess& process) const {
@@ -300,24 +378,22 @@ void SleepObserver::let_sleep_on(FrozenProcess& process) const {
   std::vector<Tracee*> sleepers;
   for (Tracee& thread : process.threads())
     if (ends_.contains(thread.tid()) && !thread.is_disturbed() && !thread.suspended_signal() &&
-        begins_anew_from_memory(thread.registers()))
+        reads_timeout_anew(thread.registers()))
       sleepers.push_back(&thread);
   if (sleepers.empty()) return;
 
   const sys::RemoteMemory memory{process.pid()};
-  std::vector<Timespec> wanted;
-  for (const Tracee* thread : sleepers)
-    wanted.push_back(memory.read_value<Timespec>(timeout_of(call_in(thread->registers()))->wanted));
+  const sys::Fd pidfd = sys::open_process(process.pid());
+  std::deque<BorrowedTimeout> timeouts;  // which the testament refers to
   std::vector<sys::LastCall> put_back;
-  for (std::size_t i = 0; i < sleepers.size(); ++i)
-    put_back.push_back({SYS_pwrite64,
-                        {static_cast<std::uint64_t>(memory.file().get()),
-                         reinterpret_cast<std::uint64_t>(&wanted[i]), sizeof(Timespec),
-                         timeout_of(call_in(sleepers[i]->registers()))->wanted}});
+  for (const Tracee* thread : sleepers) {
+    timeouts.emplace_back(thread->registers(), pidfd, memory);
+    put_back.push_back(timeouts.back().putting_back());
+  }
   const sys::Testament testament{std::move(put_back)};
-  for (Tracee* thread : sleepers) {
-    const auto left = std::max(nanoseconds{ends_.at(thread->tid()) - Clock::now()}, nanoseconds{0});
-    sleep_again(*thread, thread->registers(), left, memory);
+  for (std::size_t i = 0; i < sleepers.size(); ++i) {
+    const auto left = ends_.at(sleepers[i]->tid()) - Clock::now();
+    sleep_again(*sleepers[i], timeouts[i], std::max<nanoseconds>(left, nanoseconds{0}));
   }
 }
 

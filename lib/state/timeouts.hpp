@@ -19,12 +19,14 @@
 //    rebuild_timeout();
 //  * epoll_wait has its timeout in a register, which then holds the time left, as the timeval of
 //    select does: shorten_timeouts();
-//  * the others read a timespec when they begin, which may be another one just then: sleep_again()
+//  * the others read a timespec, or the timeout of their socket, when they begin, which may be
+//  another one just then: sleep_again()
 //    in a process that dies with us, SleepObserver::let_sleep_on() in one that must not keep it,
 //    whatever becomes of us.
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -33,6 +35,7 @@
 
 #include "sys/procfs.hpp"
 #include "sys/remote_memory.hpp"
+#include "sys/testament.hpp"
 #include "tracee/frozen_process.hpp"
 #include "tracee/remote_syscalls.hpp"
 #include "tracee/tracee.hpp"
@@ -76,7 +79,7 @@ class SleepObserver {
     Clock::time_point since;
     std::uint64_t switches;
   };
-  std::optional<Clock::time_point> end_of(const Tracee& thread,
+  std::optional<Clock::time_point> end_of(const Tracee& thread, const sys::Fd& process,
                                           const sys::RemoteMemory& memory) const;
 
   std::map<pid_t, Sleep> sleeps_;
@@ -97,13 +100,32 @@ struct TimeoutScratch {
 sys::Registers rebuild_timeout(Tracee& thread, const sys::Registers& registers,
                                std::chrono::nanoseconds left, const TimeoutScratch& scratch);
 
-/// True for a call that begins anew and reads its timeout from memory.
-bool begins_anew_from_memory(const sys::Registers& registers);
+/// True for a call that begins anew and reads its timeout then: from memory, or from its socket.
+bool reads_timeout_anew(const sys::Registers& registers);
+
+/// What such a call reads, for as long as it takes another value.
+class BorrowedTimeout {
+ public:
+  /// `registers` of a thread of `process`.
+  BorrowedTimeout(const sys::Registers& registers, const sys::Fd& process,
+                  const sys::RemoteMemory& memory);
+
+  void shorten(std::chrono::nanoseconds left) const;
+  void put_back() const;
+  /// The same as a system call; it refers to this object.
+  sys::LastCall putting_back() const;
+
+ private:
+  const sys::RemoteMemory& memory_;
+  std::uint64_t address_ = 0;  // of a timespec
+  sys::Fd socket_;             // or with a timeval
+  int option_ = 0;
+  std::array<std::int64_t, 2> before_{};
+};
 
 /// Lets a stopped thread, about to begin such a call anew, fall asleep in it with `left` as its
 /// timeout.  When it sleeps, it is let go of when the tracing thread ends (as when it is dead).
 /// Otherwise it is stopped, as after `Tracee::suspended_signal()` or behind the call.
-void sleep_again(Tracee& thread, const sys::Registers& registers, std::chrono::nanoseconds left,
-                 const sys::RemoteMemory& memory);
+void sleep_again(Tracee& thread, const BorrowedTimeout& timeout, std::chrono::nanoseconds left);
 
 }  // namespace icecore

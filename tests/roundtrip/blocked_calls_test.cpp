@@ -108,18 +108,20 @@ class TimedCall {
   milliseconds away_{0};
 };
 
+const std::string kSocketCall = "blocked_in_recv";
 const std::vector<std::string> kCalls{
     // Restarted by the kernel from its restart block, or from arguments that say when it ends.
     "blocked_in_futex", "blocked_in_futex_until", "blocked_in_futex_waitv", "blocked_in_nanosleep",
     "blocked_in_clock_nanosleep", "blocked_in_nanosleep_with_rest", "blocked_in_poll",
     "blocked_in_epoll_wait", "blocked_in_ppoll", "blocked_in_select",
     // Begun anew, with the whole timeout unless somebody sees to it.
-    "blocked_in_semtimedop", "blocked_in_sigtimedwait", "blocked_in_epoll_pwait2"};
+    "blocked_in_semtimedop", "blocked_in_sigtimedwait", "blocked_in_epoll_pwait2", kSocketCall};
 
 /// All at the same time: each takes seconds.
-std::deque<TimedCall> timed_calls(milliseconds timeout) {
+std::deque<TimedCall> timed_calls(milliseconds timeout, bool with_socket = true) {
   std::deque<TimedCall> calls;
-  for (const std::string& name : kCalls) calls.emplace_back(name, timeout);
+  for (const std::string& name : kCalls)
+    if (with_socket || name != kSocketCall) calls.emplace_back(name, timeout);
   return calls;
 }
 
@@ -141,7 +143,8 @@ TEST_CASE("a timed call that is restored twice ends when it would have") {
   if (::access("/proc/timer_list", R_OK) != 0)
     return skip("/proc/timer_list: only root may read it");
   constexpr milliseconds kLong{3000};
-  auto calls = timed_calls(kLong);
+  // The timer of a socket is in no list: its time is counted from the first snapshot.
+  auto calls = timed_calls(kLong, false);
   for (int round = 0; round < 2; ++round) {
     wait_for(milliseconds{1400});
     for (TimedCall& call : calls) call.snapshot(true);

@@ -53,6 +53,7 @@ inline const std::vector<Subject>& subjects() {
       {.name = "blocked_in_select"},
       {.name = "blocked_in_epoll_wait"},
       {.name = "blocked_in_epoll_pwait2"},
+      {.name = "blocked_in_recv"},
       {.name = "blocked_in_read_pipe"},
       {.name = "blocked_in_pause"},
       {.name = "blocked_in_sigsuspend"},
