@@ -6,6 +6,7 @@
 #include <icecore/error.hpp>
 #include <icecore/snapshot.hpp>
 #include <sys/ptrace.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 
 #include <fstream>
@@ -136,6 +137,26 @@ TEST_CASE("the target of a debugger is refused, and runs on without it") {
   CHECK(target.running());
 }
 
+TEST_CASE("hardware breakpoints are refused") {
+  TemporaryFolder folder;
+  Target target{"tiny"};
+  const pid_t pid = target.pid();
+  must(::ptrace(PTRACE_SEIZE, pid, nullptr, nullptr), "PTRACE_SEIZE");
+  must(::ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr), "PTRACE_INTERRUPT");
+  must(::waitpid(pid, nullptr, __WALL), "waitpid");
+  const auto place = [](int number) {
+    return reinterpret_cast<void*>(offsetof(struct ::user, u_debugreg) +
+                                   sizeof(long) * static_cast<std::size_t>(number));
+  };
+  constexpr long kWatchWrites = 1 | 1 << 16;  // register 0, one byte
+  const bool set = ::ptrace(PTRACE_POKEUSER, pid, place(0), &folder) == 0 &&
+                   ::ptrace(PTRACE_POKEUSER, pid, place(7), kWatchWrites) == 0;
+  must(::ptrace(PTRACE_DETACH, pid, nullptr, nullptr), "PTRACE_DETACH");
+  if (!set) return skip("this machine has no hardware breakpoints");
+  expect_refused(snapshot(std::to_string(pid), folder / "image"), folder / "image", {"breakpoint"});
+  CHECK(target.running());
+}
+
 TEST_CASE("of two snapshots of one target at once one is refused or both succeed") {
   TemporaryFolder folder;
   Target target{"large_memory", {"64"}};
@@ -197,6 +218,12 @@ const Refused kRefused[] = {
     {"descriptor_on_its_way", {"fd ", "open nowhere else"}},
     {"lost_epoll_watch", {"fd ", "epoll", "no descriptor"}},
     {"io_uring", {"fd ", "io_uring"}},
+    {"short_code", {"thread ", "32-bit code"}},
+    {"bpf_map", {"fd ", "BPF object"}},
+    {"perf_event", {"fd ", "perf event"}},
+    {"landlock_rules", {"fd ", "landlock ruleset"}},
+    {"mount_context", {"fd ", "fscontext"}},
+    {"lost_leader", {"first thread"}},
     {"common_terminal", {"fd ", "pseudo terminal /dev/pts/", "is open in process"}},
     {"lost_name", {"fd ", "deleted", "another"}},
     {"hidden_mount", {"fd ", "deleted", "file system"}},

@@ -4,6 +4,7 @@
 // back or be refused by name, never be lost in silence.
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -92,6 +93,55 @@ static void share_terminal() {
   char byte = 0;
   must(::read(ready[0], &byte, 1), "read");
   require(byte == 'x', "the slave cannot be opened");
+}
+
+/// A thread that runs 32-bit code: it sets a byte, and then jumps to itself.
+static void run_short_code() {
+  void* const low = ::mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE | PROT_EXEC,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+  require(low != MAP_FAILED, "mmap");
+  static struct __attribute__((packed)) {
+    std::uint32_t address;
+    std::uint16_t segment = 0x23;  // the 32-bit code segment of every program
+  } place;
+  place.address = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(low));
+  auto* const bytes = static_cast<unsigned char*>(low);
+  volatile unsigned char* const there = bytes + 64;
+  const std::uint32_t flag = place.address + 64;
+  std::memcpy(bytes, "\xc6\x05", 2);  // mov byte [flag], 1
+  std::memcpy(bytes + 2, &flag, sizeof flag);
+  std::memcpy(bytes + 6, "\x01\xeb\xfe", 3);
+  std::thread{[] {
+    __asm__ volatile("movl $0x2b, %%eax; movl %%eax, %%ds; ljmpl *%0" : : "m"(place) : "eax");
+  }}.detach();
+  await([=] { return *there != 0; }, "the thread never came there");
+}
+
+/// The first thread ends; another one serves.
+static void lose_leader(const Answers& answers) {
+  std::thread{[=] { serve([] {}, answers); }}.detach();
+  ::syscall(SYS_exit, 0);
+}
+
+static void make_bpf_map() {
+  struct {
+    std::uint32_t type = 2, key_size = 4, value_size = 8, max_entries = 1, rest[24] = {};
+  } map;  // BPF_MAP_TYPE_ARRAY
+  must(::syscall(SYS_bpf, 0, &map, sizeof map), "bpf");
+}
+
+static void count_events() {
+  perf_event_attr event{};
+  event.type = PERF_TYPE_SOFTWARE;
+  event.config = PERF_COUNT_SW_TASK_CLOCK;
+  event.size = sizeof event;
+  event.exclude_kernel = 1;
+  must(::syscall(SYS_perf_event_open, &event, 0, -1, -1, 0), "perf_event_open");
+}
+
+static void make_landlock_rules() {
+  const std::uint64_t handled = 1;  // LANDLOCK_ACCESS_FS_EXECUTE
+  must(::syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0), "landlock");
 }
 
 static int open_in_folder(const char* name) {
@@ -316,6 +366,12 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"user_dispatch", dispatch_system_calls},
     {"time_of_children", [] { leave_namespace(CLONE_NEWTIME); }},
     {"io_uring", set_up_io_uring},
+    {"short_code", run_short_code},
+    {"bpf_map", make_bpf_map},
+    {"perf_event", count_events},
+    {"landlock_rules", make_landlock_rules},
+    {"mount_context", [] { must(::syscall(SYS_fsopen, "tmpfs", 0), "fsopen"); }},
+    {"lost_leader", [] { lose_leader({}); }},
     {"common_terminal", share_terminal},
     {"lost_name", lose_name},
     {"hidden_mount", hide_mount},

@@ -54,7 +54,7 @@ int main() {
   clean_up();
   const std::uint64_t seed = random_number();
   const int key = static_cast<int>(seed & 0x7fffffff) | 1;
-  const int named = make(key), lonely = make(IPC_PRIVATE), removed = make(IPC_PRIVATE);
+  const int named = make(key), lonely = make(IPC_PRIVATE), removed = make(key ^ 2);
   const Pages first = attach(named, kPages), second = attach(named, kPages);
   const Pages third = attach(removed, kPages), fourth = attach(lonely, kPages);
   must(::shmctl(removed, IPC_RMID, nullptr), "IPC_RMID");
@@ -62,18 +62,20 @@ int main() {
     for (std::size_t index = 0; index < kPages; index += 2) fill(pages, index, seed);
   must(::mprotect(second.page(3), 2 * kPageSize, PROT_READ), "mprotect");
 
-  return serve([&] {
-    for (const Pages& pages : {first, second, third, fourth}) expect_all(pages, seed);
-    first.words(0)[5] = ~seed;
-    require(second.words(0)[5] == ~seed, "the two are not one any more");
-    fill(first, 0, seed);
-    require(!has_flag(second.page(3), "wr") && has_flag(second.page(5), "wr"), "protection");
-    const shmid_ds found = status(named);
-    require(::shmget(key, 0, 0) == named, "another id");
-    require(found.shm_segsz == kOddSize, "another size");
-    require((found.shm_perm.mode & 0777) == 0640, "another mode");
-    require(found.shm_nattch == 4, "attached " + std::to_string(found.shm_nattch) + " times");
-    require(status(lonely).shm_nattch == 1 && status(lonely).shm_perm.__key == IPC_PRIVATE,
-            "the private one is another");
-  });
+  return serve(
+      [&] {
+        for (const Pages& pages : {first, second, third, fourth}) expect_all(pages, seed);
+        first.words(0)[5] = ~seed;
+        require(second.words(0)[5] == ~seed, "the two are not one any more");
+        fill(first, 0, seed);
+        require(!has_flag(second.page(3), "wr") && has_flag(second.page(5), "wr"), "protection");
+        const shmid_ds found = status(named);
+        require(::shmget(key, 0, 0) == named, "another id");
+        require(found.shm_segsz == kOddSize, "another size");
+        require((found.shm_perm.mode & 0777) == 0640, "another mode");
+        require(found.shm_nattch == 4, "attached " + std::to_string(found.shm_nattch) + " times");
+        require(status(lonely).shm_nattch == 1 && status(lonely).shm_perm.__key == IPC_PRIVATE,
+                "the private one is another");
+      },
+      {{"key of the removed?", [=](auto&) { return std::to_string(key ^ 2); }}});
 }

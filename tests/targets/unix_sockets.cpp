@@ -103,7 +103,7 @@ int main() {
   const auto refill = [&] {
     put(stream.a, long_text);
     put(stream.b, "the other way");
-    for (const char* text : {"first", "second, longer", "3"}) put(datagrams.a, text);
+    for (const char* text : {"first", "", "second, longer", "3"}) put(datagrams.a, text);
     put(packets.a, "with credentials");
     put(packets.a, "twice");
     put(passing.a, "with the pipe", pipe[0]);
@@ -120,7 +120,7 @@ int main() {
   return serve([&] {
     take(stream.b, long_text);
     take(stream.a, "the other way");
-    for (const char* text : {"first", "second, longer", "3"}) take(datagrams.b, text);
+    for (const char* text : {"first", "", "second, longer", "3"}) take(datagrams.b, text);
     take(packets.b, "with credentials");
     take(packets.b, "twice");
     const int passed = take(passing.b, "with the pipe", 13);
