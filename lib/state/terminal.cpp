@@ -37,13 +37,14 @@ std::uint64_t terminal_device(const sys::FileStatus& status, std::uint64_t own) 
 }
 
 bool stands_on_our_terminal(const state::ProcessT& image, const RestoreOptions& options) {
-  return options.on_terminal && image.terminal != nullptr && sys::own_terminal().has_value();
+  if (!options.on_terminal || !image.terminal) return false;
+  const auto own = sys::own_terminal();
+  return own && uses(*own, image, options);
 }
 
 void give_terminal(const state::ProcessT& image, const RestoreOptions& options, pid_t pid,
                    const sys::Fd& process) {
-  const auto own = sys::own_terminal();
-  if (!options.on_terminal || !image.terminal || !own || !uses(*own, image, options)) return;
+  if (!stands_on_our_terminal(image, options)) return;
   const sys::Fd terminal = sys::open_file("/dev/tty", O_RDWR | O_NOCTTY);
   const auto ours = sys::read_stat(sys::current_process());
   if (!ours || sys::foreground_group(terminal) != ours->group) return;

@@ -20,11 +20,12 @@ namespace icecore {
 /// The device number of a descriptor's terminal; 0: it is none.  `own`: what /dev/tty stands for.
 std::uint64_t terminal_device(const sys::FileStatus& status, std::uint64_t own);
 
-/// Whether the process comes to stand on the terminal of the caller, and in its session.
+/// Whether the process comes to stand on the terminal of the caller, and in its session: it was on
+/// one, and some descriptor of it leads there.
 bool stands_on_our_terminal(const state::ProcessT& image, const RestoreOptions& options);
 
 /// Gives our terminal to the process, which is complete but does not run.  `pid` as we see it.
-/// Nothing is done when we ourselves are in the background, or the process uses another terminal.
+/// Nothing is done when it does not stand there, or we ourselves are in the background.
 void give_terminal(const state::ProcessT& image, const RestoreOptions& options, pid_t pid,
                    const sys::Fd& process);
 

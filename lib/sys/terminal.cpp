@@ -105,13 +105,19 @@ std::optional<unsigned> pair_number(const Fd& master) {
 }
 
 Fd make_pair(unsigned wanted) {
-  // Each is the lowest that is free, so those before it are held until it comes.
+  // Each is the lowest that is free, so those before it are held until it comes, or too many are.
+  constexpr std::size_t kMost = 256;
   std::vector<Fd> made;
   std::optional<unsigned> number;
   do {
-    made.push_back(open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK));
+    try {
+      made.push_back(open_file("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK));
+    } catch (const Error&) {
+      if (made.empty()) throw;
+      break;
+    }
     number = pair_number(made.back());
-  } while (number && *number < wanted && made.size() <= wanted);
+  } while (number && *number < wanted && made.size() < kMost);
   Fd pair = std::move(number == wanted ? made.back() : made.front());
   set_locked(pair, false);
   return pair;
@@ -205,6 +211,13 @@ void type_into(const Fd& slave, std::span<const std::uint8_t> bytes) {
 std::optional<pid_t> process_with_open_file(const std::string& path, pid_t but_not) {
   namespace fs = std::filesystem;
   std::error_code ignored;
+  const auto wanted = try_status(path);
+  if (!wanted) return std::nullopt;
+  // The same name may lead elsewhere, in a container.
+  const auto is_same = [&](const std::string& link) {
+    const auto status = try_status(link);
+    return status && status->st_dev == wanted->st_dev && status->st_ino == wanted->st_ino;
+  };
   for (const auto& process : fs::directory_iterator{"/proc", ignored}) {
     const std::string name = process.path().filename();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
@@ -212,7 +225,7 @@ std::optional<pid_t> process_with_open_file(const std::string& path, pid_t but_n
     if (pid == but_not || pid == current_process()) continue;
     for (fs::directory_iterator at{process.path() / "fd", ignored}, end; !ignored && at != end;
          at.increment(ignored))
-      if (try_read_link(at->path()) == path) return pid;
+      if (try_read_link(at->path()) == path && is_same(at->path())) return pid;
   }
   return std::nullopt;
 }

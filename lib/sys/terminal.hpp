@@ -62,7 +62,7 @@ void set_foreground_group(const Fd& terminal, pid_t group);
 /// The number of the pair of a master; nothing when it is none.
 std::optional<unsigned> pair_number(const Fd& master);
 
-/// A new pair by its master, unlocked; number `wanted` if that is free.
+/// A new pair by its master, unlocked; number `wanted` if that is free and not far away.
 Fd make_pair(unsigned wanted);
 
 /// A new description of the slave.

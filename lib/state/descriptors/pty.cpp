@@ -163,14 +163,26 @@ void take_input(const sys::Fd& slave, const Settings& settings, state::PtyObject
   pty.input.insert(pty.input.end(), rest.begin(), rest.end());
 }
 
+/// A description of ours; the pair stays locked.
+sys::Fd open_slave_of(const sys::Fd& master, bool locked) {
+  if (!locked) return sys::open_slave(master, O_RDWR | O_NONBLOCK);
+  sys::set_locked(master, false);
+  try {
+    sys::Fd slave = sys::open_slave(master, O_RDWR | O_NONBLOCK);
+    sys::set_locked(master, true);
+    return slave;
+  } catch (const Error&) {
+    sys::set_locked(master, true);
+    throw;
+  }
+}
+
 /// What waits is taken out and put back; nobody else runs who could see that.
 void capture_contents(const sys::Fd& master, state::PtyObjectT& pty) {
   const Settings settings = settings_from(pty.settings);
   if ((sys::terminal_events(master) & POLLPRI) != 0)
     refuse(pty.number, "a status of the packet mode waits to be read: try again");
-  if (pty.locked) sys::set_locked(master, false);
-  const sys::Fd slave = sys::open_slave(master, O_RDWR | O_NONBLOCK);
-  if (pty.locked) sys::set_locked(master, true);
+  const sys::Fd slave = open_slave_of(master, pty.locked);
   const bool in_lines = (settings.c_lflag & ICANON) != 0;
   // poll(2) alone would wait for as many bytes as the program has asked for (VMIN).
   const bool readable = (sys::terminal_events(slave) & POLLIN) != 0;
