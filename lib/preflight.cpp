@@ -24,6 +24,9 @@ void preflight(pid_t pid) {
     refuse(Errc::invalid_argument, "is a thread, not a process: give the process id");
   if (stat->kernel_thread())
     refuse(Errc::invalid_argument, "is a kernel thread, which cannot be snapshotted");
+  if (stat->state == 'Z' && sys::list_threads(pid).size() > 1)
+    refuse(Errc::unsupported,
+           "its first thread has ended while others run on: such a process cannot be rebuilt");
   if (stat->state == 'Z' || stat->state == 'X')
     refuse(Errc::target_gone, "is a zombie: it has ended already");
   if (const auto tracer = status->number("TracerPid"); tracer != 0)

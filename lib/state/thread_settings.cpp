@@ -97,6 +97,11 @@ bool can_set_speculation(std::uint64_t kind, std::uint32_t wanted) {
 void refuse_to_enter(const Tracee& thread, Refusals& refusals) {
   if (sys::syscall_user_dispatch(thread.tid()).enabled)
     refusals.add("thread {}: syscall user dispatch: cannot be kept", thread.tid());
+  // 0x33 and 0x2b are the segments of every 64-bit program.
+  const sys::Registers& registers = thread.registers();
+  if (registers.cs != 0x33 || registers.ss != 0x2b)
+    refusals.add("thread {}: runs 32-bit code (cs {:#x}): cannot be kept", thread.tid(),
+                 registers.cs);
 }
 
 ThreadSettingQuestions::ThreadSettingQuestions(CallList& list)

@@ -77,11 +77,8 @@ void capture_pending(const Tracee& thread, const sys::Status& status, state::Thr
 }
 
 void refuse_segments(Capture& capture, const Tracee& thread) {
-  // Segments of its own in the GDT or LDT; 0x33 and 0x2b are those of every 64-bit program.
+  // Segments of its own in the GDT or LDT; 0x2b is that of every program.
   const sys::Registers& r = thread.registers();
-  if (r.cs != 0x33 || r.ss != 0x2b)
-    capture.refusals.add("thread {}: runs 32-bit code (cs {:#x}): cannot be kept", thread.tid(),
-                         r.cs);
   const auto is_own = [](std::uint64_t selector) { return selector > 3 && selector != 0x2b; };
   if (is_own(r.ds) || is_own(r.es) || is_own(r.fs) || is_own(r.gs))
     capture.refusals.add("thread {}: uses segments of its own (set_thread_area): cannot be kept",

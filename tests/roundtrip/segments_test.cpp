@@ -23,7 +23,7 @@ struct Segment {
 TEST_CASE("a removed segment comes back while another has the key that it had") {
   TemporaryFolder folder;
   Target target{"segments"};
-  const int key = std::stoi(target.ask("key of the removed?"));
+  const int key = std::stoi(target.ask("removed_key?"));
   icecore::snapshot(target.pid(), folder / "image", {.kill = true, .fsync = false});
   target.process().await_end();
   const Segment other{key};

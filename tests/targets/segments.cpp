@@ -77,5 +77,5 @@ int main() {
         require(status(lonely).shm_nattch == 1 && status(lonely).shm_perm.__key == IPC_PRIVATE,
                 "the private one is another");
       },
-      {{"key of the removed?", [=](auto&) { return std::to_string(key ^ 2); }}});
+      {{"removed_key?", [=](auto&) { return std::to_string(key ^ 2); }}});
 }
