@@ -5,6 +5,7 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -35,6 +36,7 @@ struct ChildOrders {
   int program;
   int first;
   int second;
+  int parent;                  ///< pidfd of our own process
   std::atomic<int> traced{0};  ///< 1: go on, we trace you
 };
 static_assert(std::atomic<int>::is_always_lock_free);
@@ -46,8 +48,16 @@ __attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void ch
   auto* const orders = static_cast<ChildOrders*>(argument);
   raw_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
   auto* const word = reinterpret_cast<int*>(&orders->traced);
-  while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0)
-    raw_call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT, 0, 0);
+  while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0) {
+    // Who died before that prctl(2) sends no signal; and a pidfd is ready only with the last
+    // thread.
+    ::pollfd parent{orders->parent, POLLIN, 0};
+    if (raw_call(SYS_poll, reinterpret_cast<long>(&parent), 1, 0) == 1)
+      raw_call(SYS_exit_group, 127);
+    const ::timespec pause{0, 20'000'000};
+    raw_call(SYS_futex, reinterpret_cast<long>(word), FUTEX_WAIT, 0,
+             reinterpret_cast<long>(&pause));
+  }
 
   // Out of the way first: the wanted numbers may be any of these.
   const long program = raw_call(SYS_fcntl, orders->program, F_DUPFD_CLOEXEC, 10);
@@ -68,7 +78,9 @@ __attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void ch
 
 Spawned spawn_stopped(const SpawnRequest& request) {
   const Mapping stack = Mapping::anonymous(kStackBytes);
-  ChildOrders orders{request.program.get(), request.first.get(), request.second.get()};
+  const Fd ourselves = open_process(::getpid());
+  ChildOrders orders{request.program.get(), request.first.get(), request.second.get(),
+                     ourselves.get()};
   int pidfd = -1;
   pid_t wanted = request.pid;
   struct ::clone_args arguments {};
