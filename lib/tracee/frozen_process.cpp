@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <thread>
 #include <unordered_set>
 
 #include "icecore/error.hpp"
@@ -90,6 +91,8 @@ bool FrozenProcess::stop_new_threads(const std::stop_token& stop) {
 
 void FrozenProcess::leave(std::uint64_t start, std::uint64_t end, const std::stop_token& stop) {
   constexpr int kAttempts = 200;
+  constexpr int kAtOnce = 4;
+  constexpr std::chrono::microseconds kPause{10};
   if (stopped_) return;  // none of its threads may run
   const auto deadline = Clock::now() + kPatience;
   bool ran = false;
@@ -98,6 +101,8 @@ void FrozenProcess::leave(std::uint64_t start, std::uint64_t end, const std::sto
     for (int i = 0; i < kAttempts && inside() && !thread.suspended_signal(); ++i) {
       ran = true;
       sys::resume(thread.tid());
+      // On a machine that has nothing else to do an interruption comes before the next instruction.
+      if (i >= kAtOnce) std::this_thread::sleep_for(kPause);
       sys::interrupt(thread.tid());
       const sys::Stop report = wait_for_stop(thread.tid(), deadline, stop);
       if (report.kind == sys::Stop::Kind::exited) {
