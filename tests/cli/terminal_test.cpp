@@ -200,12 +200,12 @@ TEST_CASE("a program that uses its controlling terminal needs one, or something 
   const Arguments without_terminal{"setsid", "-w", ICECORE_TOOL, "restore", fixture.image()};
   Outcome outcome = run(without_terminal);
   CHECK(outcome.status == 125);
-  CHECK_THAT(outcome.err, Catch::Contains("fd 3: led to the controlling terminal (/dev/tty), and "
+  CHECK_THAT(outcome.err, Catch::Contains("fd 50: led to the controlling terminal (/dev/tty), and "
                                           "whoever restores has none"));
-  CHECK_THAT(outcome.err, Catch::Contains("--external 3=PATH"));
+  CHECK_THAT(outcome.err, Catch::Contains("--external 50=PATH"));
 
   Arguments with_file = without_terminal;
-  with_file.insert(with_file.end(), {"--external", "3=/dev/null"});
+  with_file.insert(with_file.end(), {"--external", "50=/dev/null"});
   outcome = run(with_file);
   CHECK(outcome.status == 0);  // at the end of its input
 }
