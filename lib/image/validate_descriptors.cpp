@@ -175,7 +175,6 @@ void validate_ptys(const state::ProcessT& process) {
           "a terminal with settings of {} bytes", settings_bytes);
 }
 
-
 void validate_packets(const state::PipeObjectT& pipe) {
   constexpr std::uint32_t kMaxPacket = 4096;
   if (pipe.packets.empty()) return;
