@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "image/digest.hpp"
 
+#ifdef __clang__    // which knows this name in C only
+#define _Bool bool  // NOLINT(bugprone-reserved-identifier)
+#endif
 #include <sys/platform/x86.h>
 
 #include "image/xxh3.hpp"

@@ -1,25 +1,3 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "image/xxh3.hpp"
-
-#ifndef ICECORE_XXH3  // xxh3_avx2.cpp includes this file
 #define ICECORE_XXH3 kXxh3
-#endif
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-namespace icecore {
-namespace {
-
-uint64_t digest64(const void* bytes, size_t size) noexcept { return XXH3_64bits(bytes, size); }
-
-void digest128(const void* bytes, size_t size, uint64_t& low, uint64_t& high) noexcept {
-  const XXH128_hash_t hash = XXH3_128bits(bytes, size);
-  low = hash.low64;
-  high = hash.high64;
-}
-
-}  // namespace
-
-const Xxh3 ICECORE_XXH3{&digest64, &digest128};
-
-}  // namespace icecore
+#include "image/xxh3_functions.hpp"

@@ -9,7 +9,7 @@
 
 #define XXH_VECTOR XXH_AVX2
 #define ICECORE_XXH3 kXxh3Avx2
-#include "image/xxh3.cpp"
+#include "image/xxh3_functions.hpp"
 
 #ifdef __clang__
 #pragma clang attribute pop

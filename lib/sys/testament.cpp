@@ -62,7 +62,7 @@ Testament::~Testament() {
   while (::write(end_.get(), &revoked, 1) == -1 && errno == EINTR) {
   }
   // It runs on our stack_.
-  while (::waitpid(executor_, nullptr, __WCLONE) == -1 && errno == EINTR) {
+  while (::waitpid(executor_, nullptr, static_cast<int>(__WCLONE)) == -1 && errno == EINTR) {
   }
 }
 

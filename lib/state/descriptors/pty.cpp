@@ -96,7 +96,8 @@ void type_input(const sys::Fd& slave, const Settings& settings, const state::Pty
     return sys::type_into(slave, pty.input);
   }
   plain.c_lflag |= IEXTEN;
-  const auto [end_of_file, quote] = unused_characters(settings);
+  const auto unused = unused_characters(settings);
+  const std::uint8_t end_of_file = unused[0], quote = unused[1];
   std::ranges::fill(plain.c_cc, std::uint8_t{0});
   plain.c_cc[VEOL] = settings.c_cc[VEOL];
   plain.c_cc[VEOL2] = settings.c_cc[VEOL2];
