@@ -231,11 +231,7 @@ class Verification {
         stop_(std::move(stop)) {}
 
   void run() {
-    {
-      std::jthread second;
-      if (stored_pages_ > kPiecePages) second = start_worker([this] { work(); });
-      work();
-    }
+    work_together(stored_pages_ > kPiecePages, [this] { work(); });
     if (failure_) std::rethrow_exception(failure_);
   }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "memory/missing_pages.hpp"
 
+#include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace icecore {
 
@@ -11,8 +13,10 @@ StoredRange MissingPages::range_of(const std::pair<const std::uint64_t, Tail>& e
 
 void MissingPages::add(const StoredRange& range) {
   if (range.pages == 0) return;
-  erase(range.address, range.end());
-  ranges_[range.address] = {range.end(), range.first_page};
+  // Nearly always behind all others: then there is nothing to search for.
+  if (!ranges_.empty() && ranges_.rbegin()->second.end > range.address)
+    erase(range.address, range.end());
+  ranges_.emplace_hint(ranges_.end(), range.address, Tail{range.end(), range.first_page});
   pages_ += range.pages;
 }
 
@@ -53,6 +57,27 @@ void MissingPages::erase(std::uint64_t start, std::uint64_t end) {
     pages_ -= (at->second.end - at->first) / kPageSize;
     at = ranges_.erase(at);
   }
+}
+
+void MissingPages::erase(std::span<const sys::PageRange> ranges) {
+  MissingPages left;
+  auto gone = ranges.begin();
+  for (const auto& entry : ranges_) {
+    StoredRange range = range_of(entry);
+    const auto drop_before = [&](std::uint64_t address) {
+      const std::uint64_t pages = (address - range.address) / kPageSize;
+      range = {address, range.first_page + pages, range.pages - pages};
+    };
+    while (gone != ranges.end() && gone->end <= range.address) ++gone;
+    for (; gone != ranges.end() && gone->start < range.end(); ++gone) {
+      if (gone->start > range.address)
+        left.add({range.address, range.first_page, (gone->start - range.address) / kPageSize});
+      drop_before(std::min(gone->end, range.end()));
+      if (gone->end > range.end()) break;  // it goes on in the next
+    }
+    left.add(range);
+  }
+  *this = std::move(left);
 }
 
 void MissingPages::move(std::uint64_t start, std::uint64_t end, std::uint64_t to) {

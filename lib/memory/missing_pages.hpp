@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "image/page_run.hpp"
+#include "sys/pagemap_scan.hpp"
 
 namespace icecore {
 
@@ -35,6 +37,9 @@ class MissingPages {
 
   /// [start, end) waits for nothing any more: it is filled, gone, or zeros.
   void erase(std::uint64_t start, std::uint64_t end);
+
+  /// The same for many ranges, ascending and disjoint: one walk over all, instead of a search each.
+  void erase(std::span<const sys::PageRange> ranges);
 
   /// What waited in [start, end) now waits at `to`.
   void move(std::uint64_t start, std::uint64_t end, std::uint64_t to);

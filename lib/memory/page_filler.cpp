@@ -9,11 +9,9 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <thread>
 
 #include "icecore/error.hpp"
-#include "sys/cpu.hpp"
-#include "sys/process.hpp"
+#include "memory/worker.hpp"
 
 namespace icecore {
 namespace {
@@ -105,13 +103,7 @@ std::uint64_t fill_pages(const PageStore& store, const std::vector<FillRange>& r
                          const ProgressCallback& progress, const std::stop_token& stop) {
   Filling filling{store, cut(ranges), memory, missing, progress, stop};
   constexpr std::size_t kWorthAThread = 64;
-  if (filling.pieces() >= kWorthAThread && sys::usable_cpus() > 1) {
-    const sys::SignalsBlocked blocked;  // threads begin with their maker's mask
-    std::jthread second{[&] { filling.work(); }};
-    filling.work();
-  } else {
-    filling.work();
-  }
+  work_together(filling.pieces() >= kWorthAThread, [&] { filling.work(); });
   return filling.finish();
 }
 
