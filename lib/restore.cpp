@@ -249,6 +249,10 @@ int RestoredProcess::pidfd() const noexcept { return state_->running.pidfd.get()
 const RestoreReport& RestoredProcess::report() const noexcept { return state_->report; }
 
 int RestoredProcess::wait() {
+  if (state_->pager) {
+    sys::await_end(state_->running.pidfd);
+    state_->pager->let_it_see_the_end();
+  }
   const int status = sys::wait_child(state_->running.pid);
   if (state_->running.init != 0) sys::wait_child(state_->running.init);
   return status;

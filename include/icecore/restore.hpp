@@ -76,7 +76,9 @@ struct RestoreOptions {
   Loading loading = Loading::automatic;
   Fill fill = Fill::idle;
   Record record = Record::automatic;
-  /// How long to record; nothing is filled in the background until then.
+  /// How long to record, from the first page that is touched; nothing is filled in the background
+  /// until then.  Of a process that ends sooner, what it touches after its last write(2) is not
+  /// kept, if wait() reaps it and it has no socket.
   std::chrono::milliseconds record_for{10'000};
 
   /// By descriptor number of the restored process.

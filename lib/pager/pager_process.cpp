@@ -44,6 +44,7 @@ struct Pager {
   const sys::Fd& process;
   const sys::Fd& socket;
   const sys::PagemapScan* pagemap;
+  const sys::OutputMeter* output;
 };
 
 void tell(const Pager& pager, const std::string& text) {
@@ -84,7 +85,8 @@ void try_tell(const Pager& pager, std::string_view what) noexcept {
 }
 
 Worker make_worker(const Pager& pager) {
-  return {pager.shared, pager.image, pager.faults, pager.process, pager.socket, pager.pagemap};
+  return {pager.shared, pager.image,   pager.faults, pager.process,
+          pager.socket, pager.pagemap, pager.output};
 }
 
 /// Runs in the worker.  Returns when its keeper has died, else ends the process.
@@ -177,9 +179,11 @@ int serve_orders(const sys::Fd& socket) {
   const int faults = passed[0].release();
   const sys::Fd listener = sys::try_listen(address_of(shared.head().pid, passed[1]));
   const auto pagemap = sys::PagemapScan::try_open(shared.head().pid);
+  const auto output = sys::OutputMeter::try_open(shared.head().pid);
+  if (output) shared.head().written_bytes = output->written_bytes().value_or(0);  // not its own
   touch_stack();
   keep({listener, shared, file.fd(), image, faults, passed[1], socket,
-        pagemap ? &*pagemap : nullptr});
+        pagemap ? &*pagemap : nullptr, output ? &*output : nullptr});
 }
 
 // ---- the library's side -----------------------------------------------------------------------
@@ -261,6 +265,13 @@ void PagerProcess::serve(const Orders& orders, const sys::Userfaultfd& faults,
 
 bool PagerProcess::wait_filled(std::optional<std::chrono::milliseconds> patience) const {
   return head().complete != 0 || sys::wait_hang_up(socket_, patience);
+}
+
+void PagerProcess::let_it_see_the_end() const {
+  constexpr std::chrono::milliseconds kPatience{100}, kOften{1};
+  if (head().record == 0) return;
+  for (auto left = kPatience; left.count() > 0 && head().end_seen == 0; left -= kOften)
+    if (sys::wait_hang_up(socket_, kOften)) return;
 }
 
 std::optional<std::string> PagerProcess::message() const { return sys::try_receive_text(socket_); }

@@ -46,6 +46,9 @@ class PagerProcess {
   /// Waits until nothing is missing any more, or nobody is left.  False when `patience` is over.
   bool wait_filled(std::optional<std::chrono::milliseconds> patience) const;
 
+  /// Between the end of the process and its reaping: while it records it has something to look at.
+  void let_it_see_the_end() const;
+
   int fd() const noexcept { return socket_.get(); }
 
   /// What the pager has to say, if anything: why memory was lost.

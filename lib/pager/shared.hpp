@@ -45,6 +45,9 @@ struct JournalEntry {
 
 inline constexpr std::size_t kMessagesAtOnce = 16;
 
+/// As Head::recorded_at_output.
+inline constexpr std::uint64_t kNoOutput = ~std::uint64_t{0};
+
 struct Head {
   std::array<char, 16> version;  ///< both sides must be of one build
   std::uint64_t total_bytes;
@@ -60,9 +63,13 @@ struct Head {
 
   // Of the worker, for whoever follows it.
   std::atomic<std::uint64_t> journal_used;
-  std::atomic<std::uint64_t> recorded;       ///< pages in the record
+  std::atomic<std::uint64_t> recorded;            ///< pages in the record
+  std::atomic<std::uint64_t> written_bytes;       ///< by the process, when that was last looked at
+  std::atomic<std::uint64_t> recorded_at_output;  ///< `recorded` at its last output, or kNoOutput
+  std::atomic<std::uint32_t> record_all;          ///< also what comes after its last output
   std::atomic<std::int32_t> borrower;        ///< descriptor of a snapshot's connection, 0: none
   std::atomic<std::uint32_t> record_done;    ///< the working set has been written, or cannot be
+  std::atomic<std::uint32_t> end_seen;       ///< the process has ended, and may be reaped
   std::atomic<std::uint32_t> pending_space;  ///< that the messages below came from
   /// Read from the kernel straight into here; zeroed one by one as they have been dealt with.
   std::array<sys::PageMessage, kMessagesAtOnce> pending;

@@ -13,12 +13,12 @@
 #include "image/format.hpp"
 #include "image/mapping.hpp"
 #include "image/state_generated.h"
-#include "image/working_set.hpp"
 #include "pager/loan.hpp"
 #include "sys/files.hpp"
 #include "sys/pagemap_scan.hpp"
 #include "sys/process.hpp"
 #include "sys/remote_memory.hpp"
+#include "sys/socket.hpp"
 
 namespace icecore::pager {
 namespace {
@@ -60,7 +60,8 @@ constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPag
 }  // namespace
 
 Worker::Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
-               const sys::Fd& socket, const sys::PagemapScan* pagemap)
+               const sys::Fd& socket, const sys::PagemapScan* pagemap,
+               const sys::OutputMeter* output)
     : shared_(shared),
       head_(shared.head()),
       orders_(shared.orders()),
@@ -68,15 +69,12 @@ Worker::Worker(const Shared& shared, const ImageReader& image, int root, const s
       store_(image),
       process_(process),
       socket_(socket),
-      pagemap_(pagemap) {
+      pagemap_(pagemap),
+      record_(shared, orders_, image, store_, pagemap, output) {
   spaces_.emplace_back();
   spaces_.front().faults = new sys::Userfaultfd{sys::Userfaultfd::opened(sys::Fd{root})};
   for (const StoredRange& range : orders_.ranges) spaces_.front().missing.add(range);
   live_.push_back(0);
-  if (recording()) {
-    touched_.resize(image.page_map().stored_pages);
-    for (std::uint64_t i = 0; i < head_.recorded; ++i) touched_[shared_.record()[i]] = true;
-  }
   replay();
 }
 
@@ -193,12 +191,13 @@ void Worker::answer(std::size_t index, std::uint64_t address) {
   fault_before_ = std::exchange(last_fault_, begin);
   Space& space = spaces_[index];
   head_.faults.fetch_add(1, std::memory_order_relaxed);
+  record_.page_wanted();
   if (const auto stored = space.missing.find(address)) {
     StoredRange range = cluster_around(space, *stored);
     if (range.pages > 1) stop_before_guards(index, range);
     range.pages =
         std::max<std::uint64_t>(range.pages, 1);  // no guard was there when it was touched
-    note_touched(range);
+    record_.note(range);
     note_density(index, address);
     if (!fill(index, range, true)) space.deferred.push_back(address);  // an event comes first
     space.expected = range.end();
@@ -248,7 +247,7 @@ bool Worker::fill_wanted() {
     wanted.start = range.address + kPageSize;  // at the least
     stop_before_guards(wanted.space, range);
     if (range.pages == 0) return true;
-    note_touched(range);
+    record_.note(range);
     fill(wanted.space, range, true);
     return true;
   }
@@ -425,72 +424,8 @@ void Worker::lend_to_borrower() {
   borrower.release();  // it stays open, also for the worker after us
 }
 
-// ---- the record -----------------------------------------------------------------------------
-
-bool Worker::recording() const { return orders_.record && head_.record_done == 0; }
-
-void Worker::note_touched(const StoredRange& range) {
-  if (!recording()) return;
-  for (std::uint64_t page = range.first_page; page < range.first_page + range.pages; ++page) {
-    const std::uint64_t used = head_.recorded;
-    if (touched_[page] || used == shared_.record().size()) continue;
-    touched_[page] = true;
-    shared_.record()[used] = page;
-    head_.recorded = used + 1;
-  }
-}
-
-/// Which pages of mapped files it has used.  Its memory is gone when it has ended: so this is done
-/// now and then.
-void Worker::note_file_pages() {
-  next_note_ *= 4;
-  if (pagemap_ == nullptr) return;
-  try {
-    std::vector<sys::PageRange> used;
-    for (const state::Mapping& mapping : image_.manifest().process->address_space->mappings) {
-      if (mapping.kind() != state::MappingKind::file) continue;
-      used.clear();
-      pagemap_->used_file_pages(mapping.start(), mapping.end(), used);
-      for (const sys::PageRange& range : used)
-        file_pages_.push_back({static_cast<std::uint32_t>(mapping.file()),
-                               static_cast<std::uint32_t>((range.end - range.start) / kPageSize),
-                               (mapping.offset() + range.start - mapping.start()) / kPageSize});
-    }
-  } catch (const Error&) {
-    // It has ended, or does not let itself be looked at; then the disk is read as it goes.
-  }
-}
-
-/// Adds to a working set that is there.
 void Worker::end_recording() {
-  if (!process_ended_) note_file_pages();
-  try {
-    std::vector<std::uint64_t> pages;
-    std::vector<bool> known(image_.page_map().stored_pages);
-    const auto add = [&](std::uint64_t page) {
-      if (!known[page]) pages.push_back(page);
-      known[page] = true;
-    };
-    try {
-      if (const auto before = WorkingSet::open(orders_.working_set, image_)) {
-        std::vector<std::pair<std::uint32_t, std::uint64_t>> in_order;
-        for (std::size_t i = 0; i < before->pages().size(); ++i)
-          in_order.emplace_back(before->order()[i], before->pages()[i]);
-        std::ranges::sort(in_order);
-        for (const auto& [order, page] : in_order) add(page);
-        file_pages_.insert(file_pages_.end(), before->file_pages().begin(),
-                           before->file_pages().end());
-      }
-    } catch (const Error&) {
-      // Damaged, or of another image: replaced.
-    }
-    for (std::uint64_t i = 0; i < head_.recorded; ++i) add(shared_.record()[i]);
-    write_working_set(orders_.working_set, image_, pages, std::move(file_pages_),
-                      [&](std::uint64_t page) { return store_.read(page, 1, scratch_); });
-  } catch (const Error& error) {
-    tell(fmt::format("the working set is not kept: {}", error.what()));
-  }
-  head_.record_done = 1;
+  record_.finish([&](const std::string& text) { tell(text); });
 }
 
 // ---- the loop -------------------------------------------------------------------------------
@@ -501,10 +436,10 @@ std::uint64_t Worker::count_missing() const {
   return pages;
 }
 
-bool Worker::finished() const { return live_.empty() || (count_missing() == 0 && !recording()); }
+bool Worker::finished() const { return live_.empty() || count_missing() == 0; }
 
 bool Worker::may_fill(Clock::time_point now) const {
-  if (recording() || lent() || count_missing() == 0) return false;
+  if (record_.active() || lent() || count_missing() == 0) return false;
   if (head_.journal_used > shared_.journal().size() / 10 * 9) return true;  // before it is full
   if (orders_.filling == Filling::never) return false;
   return orders_.filling == Filling::now || now - last_fault_ >= kQuiet;
@@ -520,7 +455,7 @@ int Worker::wait_ms(Clock::time_point now) const {
     if (!spaces_[i].deferred.empty()) return 1;
   if (may_fill(now)) return until(fill_again_);
   int wait = static_cast<int>(kLook.count());
-  if (recording()) return std::min(wait, until(began_ + std::min(orders_.record_for, next_note_)));
+  if (record_.active()) return record_.next() ? std::min(wait, until(*record_.next())) : wait;
   if (orders_.filling == Filling::idle) wait = std::min(wait, until(last_fault_ + kQuiet));
   return wait;
 }
@@ -560,6 +495,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
     if (waits[0].revents != 0) return End::partner_gone;
     if (waits[1].revents != 0) {
       process_ended_ = true;
+      record_.process_ended();
       wake_everybody();  // its memory is gone unless it has been handed on
     }
     const auto now = Clock::now();
@@ -567,22 +503,35 @@ Worker::End Worker::serve(const sys::Fd& partner) {
       last_look_ = now;
       if (!busy) wake_everybody();
     }
-    if (recording() && !process_ended_ && now - began_ >= next_note_) note_file_pages();
-    if (recording() &&
-        (process_ended_ || count_missing() == 0 || now - began_ >= orders_.record_for))
-      end_recording();
+    if (record_.active() && !process_ended_ && record_.wants_files(now)) record_.look_at_files();
+    if (record_.active() && (process_ended_ || record_.is_over(now))) end_recording();
     for (const std::size_t i : watched)
       if (!spaces_[i].deferred.empty()) retry_deferred(i);
     if (!busy && !lent() && fill_wanted()) continue;
     if (!busy && may_fill(now) && now >= fill_again_) fill_piece();
   }
-  if (recording()) end_recording();
   head_.missing_pages = count_missing();
   head_.complete = 1;
   // Before anything that others wait for is closed: then nothing is registered any more.
   for (Space& space : spaces_) delete std::exchange(space.faults, nullptr);
   make_huge_pages();
+  if (record_.active()) await_end_of_record();
   return End::complete;
+}
+
+/// Nothing is missing, or its memory is gone since it ends this very moment.  What it wanted for
+/// its last output shows at its end.
+void Worker::await_end_of_record() {
+  // Who takes a snapshot has nothing to ask any more.
+  if (listener_ != nullptr && *listener_) {
+    sys::shut_down(*listener_, 3);
+    while (sys::try_accept(*listener_)) continue;
+  }
+  const auto now = Clock::now();
+  const auto left = record_.end().value_or(now + orders_.record_for) - now;
+  const auto patience = std::max(milliseconds{0}, std::chrono::ceil<milliseconds>(left));
+  if (!process_ended_ && sys::await_end(process_, patience)) record_.process_ended();
+  end_recording();
 }
 
 /// Memory was filled a small page at a time.  Where the process wants huge ones, and all of one is

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "image/image_reader.hpp"
-#include "image/working_set.hpp"
 #include "memory/missing_pages.hpp"
 #include "memory/page_store.hpp"
+#include "pager/record.hpp"
 #include "pager/shared.hpp"
 #include "sys/fd.hpp"
 #include "sys/pagemap_scan.hpp"
@@ -30,9 +30,10 @@ namespace icecore::pager {
 class Worker {
  public:
   /// `root`: the userfaultfd of the process.  `process`: its pidfd.  `socket`: to whoever restored.
-  /// `pagemap`: of the process; without it guards that it makes are not seen.
+  /// `pagemap`: of the process; without it guards that it makes are not seen.  `output`: likewise;
+  /// without it its end is recorded too.
   Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
-         const sys::Fd& socket, const sys::PagemapScan* pagemap);
+         const sys::Fd& socket, const sys::PagemapScan* pagemap, const sys::OutputMeter* output);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -95,10 +96,8 @@ class Worker {
   void accept_borrower();
   void lend_to_borrower();
 
-  bool recording() const;
-  void note_touched(const StoredRange& range);
-  void note_file_pages();
   void end_recording();
+  void await_end_of_record();
 
   void make_huge_pages();
 
@@ -123,9 +122,7 @@ class Worker {
   std::deque<Space> spaces_;
   std::vector<std::size_t> live_;  // of these, those that are not gone
   bool process_ended_ = false;
-  std::vector<bool> touched_;  // by stored page, while recording
-  std::vector<FilePages> file_pages_;
-  std::chrono::milliseconds next_note_{20};  // since began_; then ever later
+  Record record_;
   Clock::time_point began_ = Clock::now();
   Clock::time_point last_fault_ = began_;
   Clock::time_point fault_before_ = began_ - std::chrono::hours{1};

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -32,6 +33,12 @@ int wait_child(pid_t pid) {
   int status = 0;
   checked([&] { return ::waitpid(pid, &status, 0); }, "wait for process {}", pid);
   return status;
+}
+
+bool await_end(const Fd& pidfd, std::optional<std::chrono::milliseconds> patience) {
+  ::pollfd wait{pidfd.get(), POLLIN, 0};
+  const int limit = patience ? static_cast<int>(patience->count()) : -1;
+  return checked([&] { return ::poll(&wait, 1, limit); }, "wait for a process") > 0;
 }
 
 void yield() noexcept { ::sched_yield(); }

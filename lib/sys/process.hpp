@@ -39,6 +39,10 @@ bool send_signal(const Fd& pidfd, int signal);
 /// Waits for a child to end and reaps it; its wait status.
 int wait_child(pid_t pid);
 
+/// Waits until the process has ended, whether or not it has been reaped.  False when `patience` is
+/// over.
+bool await_end(const Fd& pidfd, std::optional<std::chrono::milliseconds> patience = {});
+
 /// Lets other threads have the CPU.
 void yield() noexcept;
 void pause_for(std::chrono::microseconds duration) noexcept;

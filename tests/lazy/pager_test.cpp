@@ -17,6 +17,7 @@
 #include <set>
 
 #include "support/pagers.hpp"
+#include "support/patience.hpp"
 #include "support/proc_view.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
@@ -62,12 +63,6 @@ void await_end_of(const std::vector<pid_t>& pids) {
     if (::poll(&end, 1, static_cast<int>(kPatience.count())) != 1)
       throw std::runtime_error{"process " + std::to_string(pid) + " goes on"};
   }
-}
-
-void await(const std::function<bool()>& condition, const char* otherwise) {
-  const Deadline deadline{kPatience};
-  while (!condition())
-    if (deadline.passed()) throw std::runtime_error{otherwise};
 }
 
 #ifdef ICECORE_SANITIZED
@@ -543,6 +538,23 @@ TEST_CASE("what a process touches is kept and is there at once the next time") {
   CHECK(restored.ask("sample?") == "ok");
   CHECK(restored.process().pager_statistics().faults <= before + 4);
   CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("what a process touches after its last output is not kept") {
+  const bool connected = GENERATE(false, true);  // then output may leave unseen
+  Arguments arguments{"16"};
+  if (connected) arguments.push_back("connected");
+  Fixture fixture{"large_memory", arguments};
+  Restored restored{fixture.image(), {.loading = Loading::lazy, .fill = Fill::never}};
+  REQUIRE(restored.ask("sample?") == "ok");
+  restored.conversation().tell("end");
+  CHECK(restored.process().wait() == 0);
+  await([&] { return fs::exists(fixture.working_set()); }, "no working set");
+  const auto kept = icecore::Image::open(fixture.image()).info().working_set_pages;
+  CHECK(kept >= 16);
+  CHECK((kept > 4000) == connected);
+  Restored again{fixture.image(), {.loading = Loading::lazy, .fill = Fill::never}};
+  CHECK(again.ask("check?") == "ok");
 }
 
 TEST_CASE("a working set that is damaged or of another image is ignored with a warning") {

@@ -7,6 +7,7 @@
 
 #include <fstream>
 
+#include "support/patience.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
 #include "support/target.hpp"
@@ -30,6 +31,7 @@ struct Fixture {
   }
 
   fs::path image() const { return folder / "image"; }
+  fs::path working_set() const { return folder / "image.ws"; }
 
   icecore::PreparedProcess prepare() const {
     icecore::RestoreOptions options;
@@ -63,6 +65,7 @@ std::size_t file_kib(pid_t pid) {
 }
 
 TEST_CASE("a prepared process has the pages of files that it used last time") {
+  constexpr std::chrono::milliseconds kRecord{500};
   Fixture fixture;
   const auto file_kib_when_prepared = [&] {
     const icecore::PreparedProcess prepared = fixture.prepare();
@@ -71,16 +74,24 @@ TEST_CASE("a prepared process has the pages of files that it used last time") {
   const std::size_t without_record = file_kib_when_prepared();
   std::size_t used = 0;
   {
-    Restored recorded{fixture.image(), {.record = icecore::Record::yes}};
+    Restored recorded{fixture.image(), {.record = icecore::Record::yes, .record_for = kRecord}};
     CHECK(recorded.ask("check?") == "ok");
     CHECK(recorded.ask("ping") == "pong");
     used = file_kib(recorded.pid());
-    REQUIRE(recorded.process().wait_filled(kPatience));  // then its working set is written
+    await([&] { return std::filesystem::exists(fixture.working_set()); }, "no working set");
   }
   const std::size_t with_record = file_kib_when_prepared();
   CHECK(used > without_record);
   CHECK(with_record > without_record + (used - without_record) / 2);
   CHECK(with_record <= used + 256);  // what it did while it was recorded, and no more
+}
+
+TEST_CASE("a prepared process that never runs leaves no working set") {
+  Fixture fixture;
+  { const icecore::PreparedProcess prepared = fixture.prepare(); }  // its pager has ended, too
+  CHECK_FALSE(fs::exists(fixture.working_set()));
+  const icecore::PreparedProcess prepared = fixture.prepare();
+  CHECK(prepared.report().recording);
 }
 
 TEST_CASE("timers of a prepared process begin when it is started") {

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <stdexcept>
+#include <thread>
 
 namespace test {
 
@@ -27,5 +30,14 @@ class Deadline {
  private:
   std::chrono::steady_clock::time_point at_;
 };
+
+/// For what tells nobody when it happens.
+inline void await(const std::function<bool()>& condition, const char* otherwise) {
+  const Deadline deadline{kPatience};
+  while (!condition()) {
+    if (deadline.passed()) throw std::runtime_error{otherwise};
+    std::this_thread::yield();
+  }
+}
 
 }  // namespace test

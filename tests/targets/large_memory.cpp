@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// State: MEBIBYTES of random private anonymous memory.
+// State: MEBIBYTES of random private anonymous memory; with "connected" as second argument, also a
+// socket.
 //   "touch N read|write"  touches N pages in an order that is always the same; says how many
 //                         microseconds that took
 //   "faults N PAUSE_US"   touches N pages far from each other, with a pause between two; says how
 //                         many nanoseconds one took: median, 99 of 100, longest
+//   "end"                 looks at all of it, says nothing, and ends
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <sstream>
 #include <thread>
 
@@ -19,6 +24,7 @@ int main(int argc, char** arguments) {
   const Pages pages = map(mebibytes << 8, MAP_PRIVATE | MAP_ANONYMOUS);
   const std::uint64_t seed = random_number();
   for (std::size_t index = 0; index < pages.count; ++index) fill(pages, index, seed);
+  if (argc > 2) must(::socket(AF_UNIX, SOCK_STREAM, 0), "socket");
   // A few pages spread over all of it answer at once; "check?" looks at every word.
   const auto sample = [=](auto&) {
     for (std::size_t index = 0; index < pages.count; index += pages.count / 16 + 1)
@@ -63,5 +69,9 @@ int main(int argc, char** arguments) {
     return std::to_string(took[wanted / 2]) + " " + std::to_string(took[wanted * 99 / 100]) + " " +
            std::to_string(took.back());
   };
-  return serve(check, {{"sample?", sample}, {"touch", touch}, {"faults", faults}});
+  const auto end = [=](auto&) -> std::string {
+    check();
+    std::_Exit(0);
+  };
+  return serve(check, {{"sample?", sample}, {"touch", touch}, {"faults", faults}, {"end", end}});
 }
