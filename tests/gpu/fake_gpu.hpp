@@ -20,6 +20,8 @@ class FakeGpu {
   explicit FakeGpu(const Arguments& devices = {}) {
     for (const char* name : {"nvidia0", "nvidiactl", "nvidia-uvm"})
       std::ofstream{folder_ / name} << std::string(4096, '\0');
+    std::filesystem::create_directory(folder_ / "nvidia-caps");
+    std::ofstream{folder_ / "nvidia-caps/nvidia-cap3"};
     set("FAKE_CUDA_DIR", folder_.path());
     set("ICECORE_GPU_DEVICES", folder_ / "nvidia");
     set("ICECORE_LIBCUDA", library());
@@ -51,7 +53,7 @@ class FakeGpu {
   }
   static void unset(const std::string& name) { ::unsetenv(name.c_str()); }
 
-  /// What the driver's thread in a process does from now on: see fake_cuda.cpp.
+  /// What the driver's thread in a process does from now on: see fake_cuda/process.hpp.
   void inject(const std::string& lines) { std::ofstream{folder_ / "inject"} << lines << '\n'; }
 
   /// Waits until it has begun with what inject() made slow.
@@ -62,10 +64,10 @@ class FakeGpu {
   }
 
   /// Somebody else's call of the driver: "0, state 1" is SUCCESS and locked.
-  static std::string call(const std::string& name, pid_t pid) {
-    std::string said = run({ICECORE_FAKE_CUDA_DIR "/gpu_conformance", "--call", name,
-                            std::to_string(pid), library()})
-                           .out;
+  static std::string call(const std::string& name, pid_t pid, const char* how = "--call") {
+    std::string said =
+        run({ICECORE_FAKE_CUDA_DIR "/gpu_conformance", how, name, std::to_string(pid), library()})
+            .out;
     if (!said.empty()) said.pop_back();
     return said;
   }
