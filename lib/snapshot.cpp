@@ -176,7 +176,7 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
     sleeps->shorten_timeouts(process);
     if (taken.lost.empty()) sleeps->let_sleep_on(process);
     process.thaw();
-    if (!gpu) pause.end();
+    pause.end();
   };
   if (copy) let_run();
   report.state = watch.lap();
@@ -206,8 +206,6 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
     if (saved) taken.lost = saved->put_back();
     report.gpu_resume = watch.lap();
     let_run();
-    if (gpu && taken.lost.empty()) taken.lost = gpu->end();
-    if (gpu) pause.end();
   }
   report.frozen = report.freeze + report.gpu_save + report.state + report.gpu_resume;
   if (!report.copied_on_write) report.frozen += report.pages;

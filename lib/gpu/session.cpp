@@ -142,17 +142,6 @@ void Session::refuse_too_little_memory() {
 
 Session::~Session() { driver_.roll_back({}); }
 
-std::string Session::end() noexcept {
-  try {
-    driver_.resume({});
-    return {};
-  } catch (const std::exception&) {
-    std::string lost = driver_.roll_back({});
-    if (!lost.empty()) give_up(driver_, pid_);
-    return lost;
-  }
-}
-
 // ---- while the process stands still -----------------------------------------------------------
 
 SavedMemory::SavedMemory(Session& session, FrozenProcess& process)
@@ -213,6 +202,8 @@ std::string SavedMemory::put_back() noexcept {
   needs_restore_ = false;
   try {
     session_.driver().restore(gate_, {});
+    // Before it runs: whoever has sent it a SIGSTOP meanwhile stops it then, and with it the driver.
+    session_.driver().resume(gate_);
     return {};
   } catch (const std::exception&) {
     std::string lost = session_.driver().roll_back(gate_);

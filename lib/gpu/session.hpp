@@ -32,9 +32,6 @@ class Session {
   Session& operator=(const Session&) = delete;
   ~Session();
 
-  /// Its calls of CUDA go on.  Returns why not, if so; then it is stopped.
-  std::string end() noexcept;
-
   /// The process is about to be killed.
   void forget() noexcept { driver_.leave(); }
 
@@ -53,8 +50,8 @@ class Session {
 
 /// A process that stands still, with its device memory in its own memory and no device open.
 ///
-/// Destroying it brings that memory back into the GPUs, while the process still stands still; if
-/// that fails the process stays stopped (SIGSTOP).
+/// Destroying it brings that memory back into the GPUs and ends the session, while the process still
+/// stands still; if that fails the process stays stopped (SIGSTOP).
 class SavedMemory {
  public:
   SavedMemory(Session& session, FrozenProcess& process);
@@ -62,7 +59,8 @@ class SavedMemory {
   SavedMemory& operator=(const SavedMemory&) = delete;
   ~SavedMemory();
 
-  /// Back into the GPUs.  Returns why the process is lost if that fails; then it stays stopped.
+  /// Back into the GPUs, which may be used again when the process runs.  Returns why the process is
+  /// lost if that fails; then it stays stopped.
   std::string put_back() noexcept;
 
   /// The process is about to be killed.

@@ -6,6 +6,7 @@
 
 #include "icecore/error.hpp"
 #include "sys/process.hpp"
+#include "sys/procfs.hpp"
 
 namespace icecore {
 
@@ -14,7 +15,7 @@ using Clock = std::chrono::steady_clock;
 RunningThread::RunningThread(Tracee& thread)
     : thread_(thread), mask_(sys::signal_mask(thread.tid())) {
   sys::set_signal_mask(thread_.tid(), ~(sys::SignalMask{1} << (SIGTRAP - 1)));
-  sys::resume(thread_.tid());
+  sys::detach(thread_.tid(), 0);
 }
 
 RunningThread::~RunningThread() {
@@ -25,13 +26,25 @@ RunningThread::~RunningThread() {
   }
 }
 
+void RunningThread::throw_ended() {
+  running_ = false;
+  throw Error{Errc::target_gone,
+              fmt::format("thread {} ended while it worked for the driver", thread_.tid())};
+}
+
+void RunningThread::service() {
+  const auto stat = sys::read_stat(thread_.tid());
+  if (!stat || stat->state == 'Z' || stat->state == 'X') throw_ended();
+  if (stat->state != 'T') return;
+  stop_owed_ = true;
+  sys::send_signal(thread_.tid(), SIGCONT);  // which the stop that is owed will take back
+}
+
 /// True when the stop is the one that an interrupt asks for.
 bool RunningThread::take(const sys::Stop& report) {
   switch (report.kind) {
     case sys::Stop::Kind::exited:
-      running_ = false;
-      throw Error{Errc::target_gone,
-                  fmt::format("thread {} ended while it worked for the driver", thread_.tid())};
+      throw_ended();
     case sys::Stop::Kind::signal:
       // All that can be blocked is: the rest is its own doing, or a stop of the whole process.
       stop_owed_ = stop_owed_ || report.signal == SIGSTOP;
@@ -45,13 +58,9 @@ bool RunningThread::take(const sys::Stop& report) {
   }
 }
 
-void RunningThread::service() {
-  while (const auto report = sys::poll_stop(thread_.tid()))
-    if (take(*report)) sys::resume(thread_.tid());
-}
-
 void RunningThread::stop() {
   if (!running_) return;
+  if (!sys::seize(thread_.tid())) throw_ended();
   sys::interrupt(thread_.tid());
   const auto deadline = Clock::now() + kPatience;
   for (;;) {

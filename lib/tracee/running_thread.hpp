@@ -12,8 +12,9 @@ namespace icecore {
 /// Lets one thread of a process that stands still run as itself, for as long as this lives: a
 /// thread that does somebody else's bidding, such as that of the CUDA driver.
 ///
-/// No signal but SIGTRAP and its own faults reaches it meanwhile.  It can stop all the same
-/// (SIGCONT is enough), so call service() again and again while waiting for what it does.
+/// It is not traced meanwhile: a traced thread stops once more at every SIGCONT, and where those
+/// come faster than it can be told to go on it gets nowhere.  No signal but SIGTRAP, SIGSTOP and
+/// its own faults reaches it.
 class RunningThread {
  public:
   explicit RunningThread(Tracee& thread);
@@ -21,7 +22,8 @@ class RunningThread {
   RunningThread& operator=(const RunningThread&) = delete;
   ~RunningThread();
 
-  /// Lets it run on if it has stopped.  Does not wait.
+  /// To be called now and then: a SIGSTOP for the process, which nothing can block, is put off.
+  /// Throws Errc::target_gone when the thread has ended.  Does not wait.
   void service();
 
   /// It stands still again, wherever it is, with its own signal mask.  Throws Errc::unsupported
@@ -31,13 +33,14 @@ class RunningThread {
  private:
   static constexpr std::chrono::seconds kPatience{5};
 
+  [[noreturn]] void throw_ended();
   /// Where it stays, if it has to.
   bool take(const sys::Stop& report);
 
   Tracee& thread_;
   sys::SignalMask mask_;
   bool running_ = true;
-  bool stop_owed_ = false;  ///< a SIGSTOP that came meanwhile, which nothing can block
+  bool stop_owed_ = false;  ///< a SIGSTOP that came meanwhile
 };
 
 }  // namespace icecore

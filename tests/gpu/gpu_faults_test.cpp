@@ -214,14 +214,24 @@ TEST_CASE("gpu: a restore without enough device memory says so and leaves nothin
 }
 
 TEST_CASE("gpu: a storm of signals does not stop the driver's thread", "[gpu]") {
+  const std::string call = GENERATE("checkpoint", "restore");
+  FakeGpu gpu;
+  TemporaryFolder folder;
+  Target target = gpu_target();
+  gpu.inject(call + " storm 20000");  // by itself: as fast as it can go, and each of them comes
+  CHECK(message_of_snapshot(target.pid(), folder / "image", {}) == "");
+  CHECK(target.ask("check?") == "ok");
+}
+
+TEST_CASE("gpu: a storm of signals from elsewhere does not stop the driver's thread", "[gpu]") {
   FakeGpu gpu;
   TemporaryFolder folder;
   Target target = gpu_target();
   const pid_t tid = driver_thread_of(target.pid());
-  gpu.inject("checkpoint slow 300");
+  gpu.inject("checkpoint slow 100");
   std::atomic<bool> done = false;
   std::thread storm{[&] {
-    while (!fs::exists(gpu / "began") && !done) std::this_thread::yield();
+    gpu.await_beginning();
     while (!done)
       for (const int signal : {SIGWINCH, SIGCONT, SIGURG})
         ::syscall(SYS_tgkill, target.pid(), tid, signal);
@@ -229,7 +239,26 @@ TEST_CASE("gpu: a storm of signals does not stop the driver's thread", "[gpu]") 
   const std::string message = message_of_snapshot(target.pid(), folder / "image", {});
   done = true;
   storm.join();
-  CHECK(message.empty());
+  CHECK(message == "");
+  CHECK(target.ask("check?") == "ok");
+}
+
+TEST_CASE("gpu: a SIGSTOP while the driver works is put off, not lost", "[gpu]") {
+  FakeGpu gpu;
+  TemporaryFolder folder;
+  Target target = gpu_target();
+  gpu.inject("checkpoint slow 300");
+  std::thread sender{[&] {
+    gpu.await_beginning();
+    target.process().signal(SIGSTOP);
+  }};
+  const std::string message = message_of_snapshot(target.pid(), folder / "image", {});
+  sender.join();
+  CHECK(message == "");
+  siginfo_t info{};
+  must(::waitid(P_PID, static_cast<id_t>(target.pid()), &info, WSTOPPED | WNOWAIT), "waitid");
+  CHECK(info.si_status == SIGSTOP);
+  target.process().signal(SIGCONT);
   CHECK(target.ask("check?") == "ok");
 }
 
