@@ -49,12 +49,17 @@ std::string_view meaning(Call call, Result result) {
     case Result::out_of_memory:
       if (call == Call::restore)
         return ": there is not enough free memory in the GPU; the driver cannot try again";
-      return ": there is not enough memory, or the GPU is divided (MIG), which the driver cannot "
+      return ": there is not enough memory for it; or a part of a GPU (MIG), which drivers cannot "
              "save";
     case Result::not_supported:
       return ": the driver cannot save what this process uses: managed memory "
              "(cudaMallocManaged), memory shared between processes (CUDA IPC, before driver 610), "
              "MPS or a profiler";
+    case Result::invalid_value:
+      if (call == Call::restore)
+        return ": these are not the GPUs that the driver wants, or the process shares memory with "
+               "another (CUDA IPC, before driver 610)";
+      return "";
     case Result::not_ready:
       return ": the GPUs are still at work";
     case Result::operating_system:
@@ -79,8 +84,12 @@ std::string describe(Call call, HelperProcess::Silence silence, milliseconds pat
     case HelperProcess::Silence::died:
       return fmt::format("{}: icecore-gpu, which made the call, has ended", name_of(call));
     case HelperProcess::Silence::too_late:
-      return fmt::format("{}: no answer from the driver within {} ms", name_of(call),
-                         patience.count());
+      return fmt::format("{}: no answer from the driver within {} ms{}", name_of(call),
+                         patience.count(),
+                         call == Call::checkpoint
+                             ? "; before 610 memory that processes share (CUDA IPC, NCCL) is known "
+                               "to do that"
+                             : "");
     case HelperProcess::Silence::cancelled:
       break;
   }

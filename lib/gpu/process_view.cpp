@@ -22,6 +22,44 @@ bool is_managed(const std::string& path) {
          (!other_devices().empty() && path == fmt::format("{}nvidia-uvm", other_devices()));
 }
 
+/// What shows that a process uses something: a variable of its environment, or a library.
+struct Sign {
+  std::string_view text;
+  const char* meaning;
+};
+constexpr Sign kVariables[] = {
+    {"CUDA_MPS_PIPE_DIRECTORY=", "MPS"},
+    {"CUDA_INJECTION64_PATH=", "a profiler or another tool (CUPTI)"},
+    {"CUDA_CHECKPOINT_JOB_FILE=", "a job of cuda-checkpoint --launch-job"},
+};
+constexpr Sign kLibraries[] = {
+    {"/libcupti.so", "a profiler or another tool (CUPTI)"},
+    {"/libnvidia-glcore.so", "graphics (Vulkan, OpenGL)"},
+};
+
+/// The line, or what else ends with a null or a newline, that `sign` begins in.
+std::string with_rest(const std::string& text, std::size_t at) {
+  return text.substr(at, text.find_first_of(std::string_view{"\0\n", 2}, at) - at);
+}
+
+std::vector<std::string> find_unsupported(pid_t pid, const std::string& maps,
+                                          const std::vector<std::string>& devices) {
+  std::vector<std::string> found;
+  for (const std::string& device : devices)
+    // Each part of a divided GPU has such a device; processes that use a whole one open none.
+    if (device.find("nvidia-caps/nvidia-cap") != std::string::npos)
+      found.push_back(fmt::format("a part of a GPU (MIG; {})", device));
+  const std::string environment = sys::readable_text(fmt::format("/proc/{}/environ", pid));
+  for (const Sign& sign : kVariables)
+    if (const std::size_t at = ('\0' + environment).find('\0' + std::string{sign.text});
+        at != std::string::npos)
+      found.push_back(fmt::format("{} ({})", sign.meaning, with_rest(environment, at)));
+  for (const Sign& sign : kLibraries)
+    if (const std::size_t at = maps.find(sign.text); at != std::string::npos)
+      found.push_back(fmt::format("{} ({})", sign.meaning, with_rest(maps, at + 1)));
+  return found;
+}
+
 std::vector<std::string> open_devices(pid_t pid) {
   std::vector<std::string> found;
   for (const int number : sys::list_descriptors(pid))
@@ -50,6 +88,7 @@ ProcessView look_at(pid_t pid) {
     if (is_device_path(vma.name))
       view.devices.push_back(fmt::format("mapping {:#x}-{:#x}: {}", vma.start, vma.end, vma.name));
   }
+  view.unsupported = find_unsupported(pid, maps, view.devices);
   return view;
 }
 

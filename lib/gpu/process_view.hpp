@@ -19,6 +19,9 @@ struct ProcessView {
   bool has_driver = false;           ///< libcuda.so is mapped
   std::vector<std::string> devices;  ///< "fd 5: /dev/nvidiactl", "mapping 0x…-0x…: /dev/nvidia0"
   std::size_t managed_mappings = 0;  ///< of /dev/nvidia-uvm: each managed allocation adds one
+  /// What it seems to use of that which no driver can save (not all of it shows from outside):
+  /// "a part of a GPU (MIG; fd 7: /dev/nvidia-caps/nvidia-cap3)".
+  std::vector<std::string> unsupported;
 
   bool uses_gpu() const noexcept { return has_driver || !devices.empty(); }
 };

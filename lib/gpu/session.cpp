@@ -29,6 +29,9 @@ void refuse_stopped(pid_t pid) {
   if (stat && (stat->state == 'T' || stat->state == 't'))
     refuse(pid, {"gpu: the process is stopped, and the driver saves only one that runs: continue "
                  "it (SIGCONT) first"});
+  if (sys::is_frozen(pid))
+    refuse(pid, {"gpu: the control group of the process is frozen, and the driver saves only one "
+                 "that runs: thaw it first"});
 }
 
 /// Each managed allocation adds a mapping of this device; one is always there.
@@ -68,8 +71,9 @@ void subtract(std::uint64_t start, std::uint64_t end, const std::vector<sys::Vma
 
 // ---- before the freeze ------------------------------------------------------------------------
 
-Session::Session(pid_t pid, const SnapshotOptions& options)
+Session::Session(pid_t pid, const ProcessView& view, const SnapshotOptions& options)
     : pid_(pid),
+      view_(view),
       driver_({.work = options.gpu_patience, .move = options.gpu_move_patience}, options.stop) {}
 
 std::unique_ptr<Session> Session::begin(pid_t pid, const SnapshotOptions& options) {
@@ -83,9 +87,9 @@ std::unique_ptr<Session> Session::begin(pid_t pid, const SnapshotOptions& option
     refuse(pid, std::move(reasons));
   }
 
-  std::unique_ptr<Session> session{new Session{pid, options}};
+  std::unique_ptr<Session> session{new Session{pid, view, options}};
   try {
-    return session->quiesce(view) ? std::move(session) : nullptr;
+    return session->quiesce() ? std::move(session) : nullptr;
   } catch (const Error& error) {
     if (!error.reasons().empty()) throw;
     const std::string lost = session->driver_.roll_back({});
@@ -97,27 +101,37 @@ std::unique_ptr<Session> Session::begin(pid_t pid, const SnapshotOptions& option
           "unlocked: {}",
           lost);
     if (error.code() == Errc::cancelled) throw Error{Errc::cancelled, reason};
-    refuse(pid, {reason});
+    std::vector<std::string> reasons = session->suspicions();
+    reasons.insert(reasons.begin(), reason);
+    refuse(pid, std::move(reasons));
   }
 }
 
+std::vector<std::string> Session::suspicions() const {
+  std::vector<std::string> reasons;
+  for (const std::string& use : view_.unsupported)
+    reasons.push_back(
+        fmt::format("gpu: the process seems to use {}, which the driver cannot save", use));
+  return reasons;
+}
+
 /// False when the process has the driver's library but has never used it.
-bool Session::quiesce(const ProcessView& view) {
+bool Session::quiesce() {
   if (const Problem problem = driver_.load(here_); !problem.reason.empty()) {
-    if (view.devices.empty()) return false;
-    refuse(pid_, {fmt::format("gpu: {} ({})", with_remedy(problem), view.devices.front())});
+    if (view_.devices.empty()) return false;
+    refuse(pid_, {fmt::format("gpu: {} ({})", with_remedy(problem), view_.devices.front())});
   }
   refuse_stopped(pid_);
   if (!driver_.attach(pid_)) {
-    if (view.devices.empty()) return false;
+    if (view_.devices.empty()) return false;
     refuse(pid_, {fmt::format("gpu: {}: open, but not by CUDA (NVML?): the driver cannot save it",
-                              view.devices.front())});
+                              view_.devices.front())});
   }
   if (driver_.found() > ProcessState::checkpointed)
     refuse(pid_, {fmt::format("gpu: somebody else is about to save or to bring back its device "
                               "memory, or that has failed (state {})",
                               static_cast<int>(driver_.found()))});
-  refuse_managed_memory(pid_, view);
+  refuse_managed_memory(pid_, view_);
   refuse_too_little_memory();
   driver_.quiesce();
   return true;
@@ -165,7 +179,10 @@ SavedMemory::SavedMemory(Session& session, FrozenProcess& process)
     if (!lost.empty()) give_up(session.driver(), process.pid());
     if (error.code() == Errc::cancelled && lost.empty()) throw;
     std::vector<std::string> reasons = error.reasons();
-    if (reasons.empty()) reasons.push_back(fmt::format("gpu: {}", error.what()));
+    if (reasons.empty()) {
+      reasons = session.suspicions();
+      reasons.insert(reasons.begin(), fmt::format("gpu: {}", error.what()));
+    }
     if (!lost.empty())
       reasons.push_back(
           fmt::format("gpu: the process is lost, and left stopped: its device memory "
@@ -202,7 +219,8 @@ std::string SavedMemory::put_back() noexcept {
   needs_restore_ = false;
   try {
     session_.driver().restore(gate_, {});
-    // Before it runs: whoever has sent it a SIGSTOP meanwhile stops it then, and with it the driver.
+    // Before it runs: whoever has sent it a SIGSTOP meanwhile stops it then, and with it the
+    // driver.
     session_.driver().resume(gate_);
     return {};
   } catch (const std::exception&) {

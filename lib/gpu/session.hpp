@@ -35,23 +35,27 @@ class Session {
   /// The process is about to be killed.
   void forget() noexcept { driver_.leave(); }
 
+  /// What the driver's refusal may be due to, one reason each.
+  std::vector<std::string> suspicions() const;
+
   ProcessCheckpoint& driver() noexcept { return driver_; }
   const DriverHere& here() const noexcept { return here_; }
 
  private:
-  Session(pid_t pid, const SnapshotOptions& options);
-  bool quiesce(const ProcessView& view);
+  Session(pid_t pid, const ProcessView& view, const SnapshotOptions& options);
+  bool quiesce();
   void refuse_too_little_memory();
 
   pid_t pid_;
+  ProcessView view_;  ///< before anything was done
   DriverHere here_;
   ProcessCheckpoint driver_;
 };
 
 /// A process that stands still, with its device memory in its own memory and no device open.
 ///
-/// Destroying it brings that memory back into the GPUs and ends the session, while the process still
-/// stands still; if that fails the process stays stopped (SIGSTOP).
+/// Destroying it brings that memory back into the GPUs and ends the session, while the process
+/// still stands still; if that fails the process stays stopped (SIGSTOP).
 class SavedMemory {
  public:
   SavedMemory(Session& session, FrozenProcess& process);

@@ -53,11 +53,10 @@ std::optional<MemoryRoom> room_of(const Version& version, const std::string& gro
   return MemoryRoom{*limit - std::min(taken, *limit), folder + version.limit};
 }
 
-}  // namespace
-
-std::optional<MemoryRoom> memory_room(pid_t pid) {
+/// Calls of(controllers, path) for each group of a process that can be seen.
+template <class Of>
+void for_each_group(pid_t pid, Of of) {
   const std::string groups = readable_text(fmt::format("/proc/{}/cgroup", pid));
-  std::optional<MemoryRoom> least;
   for (std::size_t at = 0; at < groups.size();) {
     const std::size_t end = std::min(groups.find('\n', at), groups.size());
     const std::string_view line = std::string_view{groups}.substr(at, end - at);
@@ -65,17 +64,41 @@ std::optional<MemoryRoom> memory_room(pid_t pid) {
     const std::size_t first = line.find(':');
     const std::size_t second = line.find(':', first + 1);
     if (second == std::string_view::npos) continue;
-    const std::string_view controllers = line.substr(first + 1, second - first - 1);
-    std::string group{line.substr(second + 1)};
-    if ((!controllers.empty() && controllers != "memory") || group.starts_with("/..")) continue;
+    const std::string_view path = line.substr(second + 1);
+    if (!path.starts_with("/..")) of(line.substr(first + 1, second - first - 1), std::string{path});
+  }
+}
+
+}  // namespace
+
+std::optional<MemoryRoom> memory_room(pid_t pid) {
+  std::optional<MemoryRoom> least;
+  for_each_group(pid, [&](std::string_view controllers, std::string group) {
+    if (!controllers.empty() && controllers != "memory") return;
     for (;; group.resize(group.rfind('/'))) {
       if (group == "/") group.clear();
       const auto room = room_of(controllers.empty() ? kSecond : kFirst, group);
       if (room && (!least || room->bytes < least->bytes)) least = room;
       if (group.empty()) break;
     }
-  }
+  });
   return least;
+}
+
+bool is_frozen(pid_t pid) {
+  bool frozen = false;
+  const auto look = [&](const std::string& file, std::string_view sign) {
+    frozen = frozen || readable_text(file).find(sign) != std::string::npos;
+  };
+  for_each_group(pid, [&](std::string_view controllers, const std::string& group) {
+    if (controllers == "freezer") {
+      look("/sys/fs/cgroup/freezer" + group + "/freezer.state", "FR");  // EEZING, OZEN
+    } else if (controllers.empty()) {
+      look("/sys/fs/cgroup" + group + "/cgroup.events", "frozen 1");
+      look("/sys/fs/cgroup/unified" + group + "/cgroup.events", "frozen 1");
+    }
+  });
+  return frozen;
 }
 
 }  // namespace icecore::sys

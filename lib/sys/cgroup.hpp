@@ -12,6 +12,8 @@
 //  much
 //    that is (inactive_file, active_file; in version 1 with "total_" those of all groups below).
 //  * Beyond the limit the kernel kills.
+//  * freezer.state (version 1) or cgroup.events (version 2) says that no process of a group runs,
+//    whichever of those above it was frozen.
 
 #include <sys/types.h>
 
@@ -28,5 +30,8 @@ struct MemoryRoom {
 };
 /// Nothing where there is no limit, or none that can be seen.
 std::optional<MemoryRoom> memory_room(pid_t pid);
+
+/// Its control group is frozen, as far as that can be seen: nothing of it runs, whoever asks it to.
+bool is_frozen(pid_t pid);
 
 }  // namespace icecore::sys

@@ -113,6 +113,7 @@ TEST_CASE("gpu: a restore whose helper dies leaves nothing", "[gpu]") {
   CHECK(exit_status(tool.wait()) == 125);
   CHECK(::kill(target.pid(), 0) != 0);
   gpu.inject("");
+  gpu.restart();
   Restored restored{folder / "image"};
   CHECK(restored.ask("check?") == "ok");
 }
@@ -143,7 +144,7 @@ TEST_CASE("gpu: a driver that is slow is given up and everything undone", "[gpu]
   gpu.inject("checkpoint slow 1500");
   const std::string message = message_of_snapshot(
       target.pid(), folder / "image", {.gpu_move_patience = std::chrono::milliseconds{300}});
-  CHECK_THAT(message, Catch::Contains("no answer from the driver within 300 ms"));
+  CHECK_THAT(message, Catch::Contains("no answer from the driver within 300 ms; before 610"));
   CHECK_THAT(message, !Catch::Contains("lost"));
   CHECK(target.ask("check?") == "ok");
 }
@@ -176,6 +177,7 @@ TEST_CASE("gpu: memory that does not come back is in the image", "[gpu]") {
   target.process().signal(SIGKILL);
   target.process().await_end();
   gpu.inject("");
+  gpu.restart();
   Restored restored{folder / "image"};
   CHECK(restored.ask("secret?") == secret);
   CHECK(restored.ask("check?") == "ok");
@@ -260,6 +262,74 @@ TEST_CASE("gpu: a SIGSTOP while the driver works is put off, not lost", "[gpu]")
   CHECK(info.si_status == SIGSTOP);
   target.process().signal(SIGCONT);
   CHECK(target.ask("check?") == "ok");
+}
+
+/// All that the documentation says, and what was seen beyond it.
+TEST_CASE("gpu: every error of the driver is told, and the process goes on", "[gpu]") {
+  struct Failure {
+    const char* injected;
+    std::vector<std::string> words;
+  };
+  const auto failure = GENERATE(
+      Failure{"state fail 3", {"GetState", "NOT_INITIALIZED (3)"}},
+      Failure{"lock fail 1", {"Lock", "INVALID_VALUE (1)"}},
+      Failure{"lock fail 3", {"Lock", "NOT_INITIALIZED (3)"}},
+      Failure{"lock fail 304", {"Lock", "OPERATING_SYSTEM (304)", "cannot reach the process"}},
+      Failure{"lock fail 401", {"Lock", "ILLEGAL_STATE (401)", "somebody else"}},
+      Failure{"lock fail 600", {"Lock", "NOT_READY (600)", "still at work"}},
+      Failure{"lock fail 801", {"Lock", "NOT_SUPPORTED (801)", "CUDA IPC", "MPS"}},
+      Failure{"checkpoint fail 1", {"Checkpoint", "INVALID_VALUE (1)"}},
+      Failure{"checkpoint fail 2", {"Checkpoint", "OUT_OF_MEMORY (2)", "not enough memory", "MIG"}},
+      Failure{"checkpoint fail 3", {"Checkpoint", "NOT_INITIALIZED (3)"}},
+      Failure{"checkpoint fail 304", {"Checkpoint", "OPERATING_SYSTEM (304)"}},
+      Failure{"checkpoint fail 401", {"Checkpoint", "ILLEGAL_STATE (401)"}},
+      Failure{"checkpoint fail 801", {"Checkpoint", "NOT_SUPPORTED (801)", "managed memory"}});
+  FakeGpu gpu;
+  TemporaryFolder folder;
+  Target target = gpu_target();
+  gpu.inject(failure.injected);
+  const std::string message = message_of_snapshot(target.pid(), folder / "image", {});
+  INFO(failure.injected << ": " << message);
+  for (const std::string& word : failure.words) CHECK_THAT(message, Catch::Contains(word));
+  CHECK_FALSE(fs::exists(folder / "image"));
+  gpu.inject("");
+  CHECK(target.ask("check?") == "ok");
+  CHECK(FakeGpu::call("state", target.pid()) == "0, state 0");
+}
+
+TEST_CASE("gpu: every error of the driver in a restore is told, and leaves nothing", "[gpu]") {
+  struct Failure {
+    const char* injected;
+    std::vector<std::string> words;
+  };
+  const std::vector<Failure> failures = {
+      {"restore fail 1", {"Restore", "INVALID_VALUE (1)", "CUDA IPC, before driver 610"}},
+      {"restore fail 2", {"Restore", "OUT_OF_MEMORY (2)", "cannot try again"}},
+      {"restore fail 3", {"Restore", "NOT_INITIALIZED (3)"}},
+      {"restore fail 304", {"Restore", "OPERATING_SYSTEM (304)"}},
+      {"restore fail 401", {"Restore", "ILLEGAL_STATE (401)"}},
+      {"restore fail 800", {"Restore", "NOT_PERMITTED (800)", "persistence mode"}},
+      {"restore fail 801", {"Restore", "NOT_SUPPORTED (801)"}},
+      {"unlock fail 401", {"Unlock", "ILLEGAL_STATE (401)"}}};
+  FakeGpu gpu;
+  TemporaryFolder folder;
+  Target target = gpu_target();
+  const pid_t pid = target.pid();
+  icecore::snapshot(pid, folder / "image", {.kill = true, .fsync = false});
+  target.process().await_end();
+  for (const Failure& failure : failures) {
+    gpu.restart();
+    gpu.inject(failure.injected);
+    const Outcome outcome = icecore({"restore", folder / "image"});
+    INFO(failure.injected << ": " << outcome.err);
+    CHECK(outcome.status == 125);
+    for (const std::string& word : failure.words) CHECK_THAT(outcome.err, Catch::Contains(word));
+    CHECK(::kill(pid, 0) != 0);
+  }
+  gpu.restart();
+  gpu.inject("");
+  Restored restored{folder / "image"};
+  CHECK(restored.ask("check?") == "ok");
 }
 
 TEST_CASE("gpu: what somebody else has locked or checkpointed stays so", "[gpu]") {

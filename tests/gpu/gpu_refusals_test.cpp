@@ -46,7 +46,34 @@ TEST_CASE("gpu: managed memory is refused", "[gpu]") {
 TEST_CASE("gpu: shared device memory is refused by the driver", "[gpu]") {
   FakeGpu gpu;
   Target target = gpu_target({"shared"});
-  expect_refused(target, {}, {"CUDA_ERROR_NOT_SUPPORTED (801)", "CUDA IPC"});
+  expect_refused(target, {}, {"CUDA_ERROR_NOT_SUPPORTED (801)", "CUDA IPC, before driver 610"});
+}
+
+/// What the driver refuses without saying why, and a sign of which icecore has seen.
+TEST_CASE("gpu: what the driver cannot save is named where it shows", "[gpu]") {
+  struct Use {
+    const char* variable;
+    const char* value;
+    std::vector<std::string> words;
+  };
+  const auto use = GENERATE(
+      Use{"FAKE_MIG",
+          "1",
+          {"CUDA_ERROR_OUT_OF_MEMORY (2)", "(MIG; fd ", "nvidia-caps/nvidia-cap3)"}},
+      Use{"CUDA_MPS_PIPE_DIRECTORY",
+          "/run/mps",
+          {"CUDA_ERROR_NOT_SUPPORTED (801)", "use MPS (CUDA_MPS_PIPE_DIRECTORY=/run/mps)"}},
+      Use{"CUDA_INJECTION64_PATH",
+          "/opt/libtool.so",
+          {"CUDA_ERROR_NOT_SUPPORTED (801)", "(CUPTI) (CUDA_INJECTION64_PATH=/opt/libtool.so)"}});
+  FakeGpu gpu;
+  Target without = gpu_target();
+  gpu.set(use.variable, use.value);
+  Target target = gpu_target();
+  expect_refused(target, {}, use.words);
+  FakeGpu::unset(use.variable);
+  TemporaryFolder folder;
+  CHECK(icecore({"snapshot", std::to_string(without.pid()), "-o", folder / "image"}).status == 0);
 }
 
 TEST_CASE("gpu: a driver that is too old is refused", "[gpu]") {
@@ -94,6 +121,23 @@ TEST_CASE("gpu: a process that is stopped is refused", "[gpu]") {
   CHECK_THAT(outcome.err, Catch::Contains("is stopped") && Catch::Contains("SIGCONT"));
   target.process().signal(SIGCONT);
   CHECK(target.ask("check?") == "ok");
+}
+
+TEST_CASE("gpu: a process in a control group that is frozen is refused", "[gpu]") {
+  FakeGpu gpu;
+  TemporaryFolder folder;
+  const Freezer freezer;
+  if (!freezer.made()) return skip("no control group that freezes can be made here");
+  Target target = gpu_target();
+  freezer.add(target.pid());
+  freezer.freeze();
+  const Outcome outcome =
+      icecore({"snapshot", std::to_string(target.pid()), "-o", folder / "image"});
+  CHECK(outcome.status == 1);
+  CHECK_THAT(outcome.err, Catch::Contains("control group") && Catch::Contains("is frozen"));
+  freezer.thaw();
+  CHECK(target.ask("check?") == "ok");
+  CHECK(icecore({"snapshot", std::to_string(target.pid()), "-o", folder / "image"}).status == 0);
 }
 
 TEST_CASE("gpu: a process with children is refused, and they go on", "[gpu]") {
@@ -183,6 +227,7 @@ struct Taken {
     secret = target.ask("secret?");
     icecore::snapshot(target.pid(), image, {.kill = true, .fsync = false});
     target.process().await_end();
+    gpu.restart();
   }
 
   void expect_refused(const std::vector<std::string>& words, const Arguments& options = {}) const {
@@ -251,6 +296,18 @@ TEST_CASE("gpu: an older driver than the snapshot's is refused", "[gpu]") {
   Taken taken;
   taken.gpu.set("FAKE_VERSION", "12080");
   taken.expect_refused({"CUDA 12.8", "CUDA 13.0"});
+}
+
+TEST_CASE("gpu: a GPU whose driver is not kept loaded is no obstacle", "[gpu]") {
+  Taken taken;
+  taken.gpu.set("FAKE_NO_PERSISTENCE", "1");
+  taken.expect_restored();
+  // Whoever does not prepare it as icecore-gpu does:
+  Target target = gpu_target({"quiet"});
+  REQUIRE(FakeGpu::call("lock", target.pid()) == "0, state 1");
+  REQUIRE(FakeGpu::call("checkpoint", target.pid()) == "0, state 2");
+  CHECK(FakeGpu::call("restore", target.pid(), "--call-without-init") == "800, state 2");
+  CHECK(FakeGpu::call("restore", target.pid()) == "0, state 1");
 }
 
 TEST_CASE("gpu: what does not fit into the free memory is not tried", "[gpu]") {

@@ -56,4 +56,47 @@ class ControlGroup {
   std::filesystem::path folder_, limit_;
 };
 
+/// A group that can be frozen; of version 1 or 2.
+class Freezer {
+ public:
+  Freezer() {
+    for (const char* root :
+         {"/sys/fs/cgroup/freezer", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"}) {
+      const std::filesystem::path folder =
+          std::string{root} + "/icecore-test-" + std::to_string(::getpid());
+      std::error_code error;
+      if (!std::filesystem::create_directory(folder, error)) continue;
+      for (const char* name : {"freezer.state", "cgroup.freeze"})
+        if (std::filesystem::exists(folder / name)) {
+          folder_ = folder;
+          switch_ = folder / name;
+          return;
+        }
+      ::rmdir(folder.c_str());
+    }
+  }
+  Freezer(const Freezer&) = delete;
+  Freezer& operator=(const Freezer&) = delete;
+  ~Freezer() {
+    if (!made()) return;
+    thaw();
+    // Who is still in it goes where it came from.
+    std::ifstream members{folder_ / "cgroup.procs"};
+    for (std::string pid; std::getline(members, pid);)
+      std::ofstream{folder_.parent_path() / "cgroup.procs"} << pid << std::flush;
+    ::rmdir(folder_.c_str());
+  }
+
+  bool made() const { return !folder_.empty(); }
+  void add(pid_t pid) const { std::ofstream{folder_ / "cgroup.procs"} << pid << std::flush; }
+  void freeze() const { set(is_first() ? "FROZEN" : "1"); }
+  void thaw() const { set(is_first() ? "THAWED" : "0"); }
+
+ private:
+  bool is_first() const { return switch_.filename() == "freezer.state"; }
+  void set(const char* state) const { std::ofstream{switch_} << state << std::flush; }
+
+  std::filesystem::path folder_, switch_;
+};
+
 }  // namespace test
