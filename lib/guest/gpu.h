@@ -4,12 +4,14 @@
 #ifndef ICECORE_GUEST_GPU_H
 #define ICECORE_GUEST_GPU_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "area.h"
 #include "gpu_driver.h"
+#include "icecore/guest.h"
 
 /* ---- guest.c */
 
@@ -18,13 +20,49 @@ struct icecore_area* icecore_guest_start(void);
 
 /* ---- gpu.c */
 
+enum { ICECORE_GPU_MAX_DEVICES = 16 };
+
+struct gpu_list {
+  pthread_mutex_t mutex;              /* of what follows */
+  struct icecore_gpu_buffer* buffers; /* ICECORE_GPU_MAX_BUFFERS, or NULL before the first */
+  struct icecore_guest_gpu_statistics statistics;
+};
+extern struct gpu_list icecore_guest_gpu_list;
+
+/* In a child made by fork(), which has no GPUs. */
+void icecore_guest_gpu_forget_all(void);
+
+/* ---- gpu_gate.c: whoever uses buffers is between enter() and leave() */
+
+/* False, and open, when somebody stays inside. */
+bool icecore_guest_gpu_close_gate(void);
+void icecore_guest_gpu_open_gate(void);
+void icecore_guest_gpu_forget_gate(void);
+
+/* ---- gpu_memory.c */
+
+/* The primary one, also where the program uses one of its own: it reaches all mapped memory. */
+cu_result icecore_guest_gpu_context_of(int device, cu_object* context);
+void icecore_guest_gpu_forget_contexts(void);
+
+/* Memory at a buffer's addresses; they are reserved again if the driver has forgotten them. */
+cu_result icecore_guest_gpu_take_memory(struct icecore_gpu_buffer* buffer);
+cu_result icecore_guest_gpu_give_memory_back(struct icecore_gpu_buffer* buffer);
+
+/* From `offset` on. */
+cu_result icecore_guest_gpu_zero(const struct icecore_gpu_buffer* buffer, size_t offset);
+
+/* ---- gpu_snapshot.c */
+
 /* Before a snapshot, when all callbacks have returned.  False: somebody uses them still, or the
  * driver fails; then they are all there. */
 bool icecore_guest_gpu_put_away(void);
 /* After it, before the callbacks. */
 void icecore_guest_gpu_bring_back(void);
-/* In a child made by fork(), which has no GPUs. */
-void icecore_guest_gpu_forget_all(void);
+
+/* What is in its file, with the digest. */
+cu_result icecore_guest_gpu_fill_from_file(struct icecore_gpu_buffer* buffer);
+void icecore_guest_gpu_free_carrier(struct icecore_gpu_buffer* buffer);
 
 /* ---- gpu_copy.c */
 
