@@ -4,7 +4,7 @@
 // stream, an event and a module with a variable, all in use by threads all the time; by way of the
 // libcuda.so.1 that the first argument names.  Further arguments: "late" (cuInit only when asked
 // "init"), "managed", "shared" (CUDA IPC), "quiet" (no other threads), "child" (forked before
-// cuInit), "MIB N" (a large buffer).
+// cuInit), "MIB N" (a large buffer), "HOLD N" (so many MiB that nobody looks at).
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -182,7 +182,10 @@ void keep_busy() {
   }}.detach();
   std::thread{[] {
     cuda.use_context();
-    for (;; ::usleep(10)) cu("cuStreamSynchronize", cuda.stream);
+    for (;; ::usleep(10)) {
+      cu("cuStreamSynchronize", cuda.stream);
+      cu("cuCtxSynchronize");
+    }
   }}.detach();
 }
 
@@ -199,7 +202,7 @@ pid_t fork_child() {
 int main(int count, char** arguments) {
   pid_t child = 0;
   bool late = false, managed = false, shared = false, quiet = false;
-  std::size_t mib = 0;
+  std::size_t mib = 0, held_mib = 0;
   for (int i = 2; i < count; ++i) {
     const std::string word = arguments[i];
     late = late || word == "late";
@@ -208,12 +211,14 @@ int main(int count, char** arguments) {
     quiet = quiet || word == "quiet";
     if (word == "child") child = fork_child();
     if (word == "MIB") mib = static_cast<std::size_t>(std::atol(arguments[++i]));
+    if (word == "HOLD") held_mib = static_cast<std::size_t>(std::atol(arguments[++i]));
   }
   const auto begin = [&] {
     library = ::dlopen(arguments[1], RTLD_NOW);
     if (library == nullptr) throw Wrong{::dlerror()};
     cuda.begin(mib);
     Address address = 0;
+    if (held_mib != 0) must_cu("cuMemAlloc_v2", &address, held_mib << 20);
     if (managed) must_cu("cuMemAllocManaged", &address, std::size_t{1} << 20, 1U);
     unsigned char handle[64];
     if (shared) must_cu("cuIpcGetMemHandle", static_cast<void*>(handle), cuda.buffers[0].address);
