@@ -234,8 +234,7 @@ EXPORT Result cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
 
 // ---- names ------------------------------------------------------------------------------------
 
-EXPORT Result cuGetProcAddress_v2(const char* name, void** function, int wanted, std::uint64_t,
-                                  int* status) {
+[[maybe_unused]] static Result find(const char* name, void** function, int wanted, int* status) {
   if (name == nullptr || function == nullptr || wanted > version()) return Result::invalid_value;
   *function = nullptr;
   if (status != nullptr) *status = 1;  // not found
@@ -256,3 +255,15 @@ EXPORT Result cuGetProcAddress_v2(const char* name, void** function, int wanted,
   }
   return Result::not_found;
 }
+
+// As every driver since CUDA 12 has it, as those before it, or neither.
+#if FAKE_PROC_ADDRESS == 2
+EXPORT Result cuGetProcAddress_v2(const char* name, void** function, int wanted, std::uint64_t,
+                                  int* status) {
+  return find(name, function, wanted, status);
+}
+#elif FAKE_PROC_ADDRESS == 1
+EXPORT Result cuGetProcAddress(const char* name, void** function, int wanted, std::uint64_t) {
+  return find(name, function, wanted, nullptr);
+}
+#endif

@@ -4,7 +4,8 @@
 // not saved is gone when it is killed.  Clients have no mapping and no copy of it: this process
 // moves the bytes, from and into theirs.
 //
-//     gpud SOCKET [NUMBER:CHIP:MIB]...     GPUs; by default one "1:90:1024"
+//     gpud SOCKET [NUMBER:CHIP:MIB[:NAMED]]...     GPUs; by default one "1:90:1024", a "Fake GPU
+//     90"
 //
 // FAKE_REFUSE_MEMORY in its environment makes it tell of free memory and give none.
 
@@ -184,14 +185,16 @@ class Client {
 };
 
 Device parse_device(const char* text) {
-  unsigned number = 0, chip = 0;
+  unsigned number = 0, chip = 0, named = 0;
   unsigned long long mib = 0;
-  if (std::sscanf(text, "%u:%u:%llu", &number, &chip, &mib) != 3) std::exit(2);
+  const int fields = std::sscanf(text, "%u:%u:%llu:%u", &number, &chip, &mib, &named);
+  if (fields < 3) std::exit(2);
+  if (fields == 3) named = chip;
   Device device;
   DeviceDescription& description = device.description;
   for (int i = 0; i < 16; ++i)
     description.uuid[i] = static_cast<unsigned char>(i == 15 ? number : 0x10 + i);
-  std::snprintf(description.name, sizeof description.name, "Fake GPU %u", chip);
+  std::snprintf(description.name, sizeof description.name, "Fake GPU %u", named);
   description.major = static_cast<std::int32_t>(chip / 10);
   description.minor = static_cast<std::int32_t>(chip % 10);
   description.total = mib << 20;

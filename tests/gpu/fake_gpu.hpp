@@ -34,8 +34,10 @@ class FakeGpu {
   }
 
   static std::string library() { return ICECORE_FAKE_CUDA_DIR "/libcuda.so.1"; }
-  /// As before driver 570.
-  static std::string old_library() { return ICECORE_FAKE_CUDA_DIR "/old/libcuda.so.1"; }
+  /// "old": as before driver 570; "first": with the first cuGetProcAddress; "plain": with none.
+  static std::string library(const std::string& kind) {
+    return ICECORE_FAKE_CUDA_DIR "/" + kind + "/libcuda.so.1";
+  }
 
   /// Ends the daemon, and with it all that was in device memory; another one takes its place.
   void restart(const Arguments& devices = {}) {

@@ -79,7 +79,7 @@ TEST_CASE("gpu: what the driver cannot save is named where it shows", "[gpu]") {
 TEST_CASE("gpu: a driver that is too old is refused", "[gpu]") {
   FakeGpu gpu;
   Target target = gpu_target();
-  gpu.set("ICECORE_LIBCUDA", FakeGpu::old_library());
+  gpu.set("ICECORE_LIBCUDA", FakeGpu::library("old"));
   gpu.set("FAKE_VERSION", "12040");
   expect_refused(target, {}, {"CUDA 12.4", "570"});
 }
@@ -282,10 +282,33 @@ TEST_CASE("gpu: another GPU takes the place only when it is told to", "[gpu]") {
   taken.expect_restored();
 }
 
+TEST_CASE("gpu: several GPUs change their places together", "[gpu]") {
+  const Arguments devices = {"1:90:1024", "2:90:1024"};
+  FakeGpu gpu{devices};
+  TemporaryFolder folder;
+  Target target = gpu_target();
+  icecore::snapshot(target.pid(), folder / "image", {.kill = true, .fsync = false});
+  target.process().await_end();
+  gpu.restart(devices);
+  const Outcome twice =
+      icecore({"restore", folder / "image", "--gpu-map", std::string{kFirst} + "=" + kSecond});
+  CHECK(twice.status == 125);
+  CHECK_THAT(twice.err, Catch::Contains("takes the place of two GPUs"));
+  gpu.restart({"2:90:1024"});
+  const Outcome alone = icecore({"restore", folder / "image"});
+  CHECK(alone.status == 125);
+  CHECK_THAT(alone.err, Catch::Contains("1 here, the snapshot was taken with 2"));
+  gpu.restart(devices);
+  Restored restored{folder / "image", {.gpu_map = {{kFirst, kSecond}, {kSecond, kFirst}}}};
+  CHECK(restored.ask("check?") == "ok");
+}
+
 TEST_CASE("gpu: another kind of GPU is refused", "[gpu]") {
   Taken taken;
   taken.gpu.restart({"1:100:1024"});
   taken.expect_refused({"is a Fake GPU 100", "Fake GPU 90"});
+  taken.gpu.restart({"1:89:1024:90"});
+  taken.expect_refused({"has compute capability 8.9, not 9.0"});
   taken.gpu.restart({"1:90:512"});
   taken.expect_refused({"has 512 MiB of memory, not 1024"});
   taken.gpu.set("FAKE_DRIVER", "no_device");

@@ -34,6 +34,19 @@ TEST_CASE("gpu: a process with device memory comes back", "[gpu]") {
   CHECK(restored.ask("check?") == "ok");
 }
 
+TEST_CASE("gpu: the driver's functions are found in each way that it offers", "[gpu]") {
+  const std::string kind = GENERATE("first", "plain");
+  FakeGpu gpu;
+  gpu.set("ICECORE_LIBCUDA", FakeGpu::library(kind));
+  TemporaryFolder folder;
+  Target target{"gpu_buffers", {FakeGpu::library(kind)}};
+  icecore::snapshot(target.pid(), folder / "image", {.kill = true, .fsync = false});
+  target.process().await_end();
+  gpu.restart();
+  Restored restored{folder / "image"};
+  CHECK(restored.ask("check?") == "ok");
+}
+
 TEST_CASE("gpu: what the driver did not save does not come back", "[gpu]") {
   const auto loading = GENERATE(icecore::Loading::eager, icecore::Loading::lazy);
   FakeGpu gpu;
