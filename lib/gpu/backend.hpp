@@ -5,11 +5,10 @@
 //
 // There is one so far, ProcessCheckpoint.  Custom storage (CUDA 13.4) has the same five steps, with
 // three differences:
-//  * The caller of the driver gets the device memory as pointers of its own and copies it, then
-//  says
+//  * The caller of the driver gets the device memory as pointers of its own, copies it, and says
 //    that it is done (cuCheckpointOperationComplete).  So its save() and restore() move bytes
-//    between the helper and a part of the image, which the backend has to be given when it is made;
-//    the process holds no carrier then.
+//    between the helper and a part of the image, which the backend is given when it is made; the
+//    process holds no carrier then.
 //  * The helper has to live, with a primary context on each GPU, until the process ends.
 //  * Once begun it cannot be given up: roll_back() has to say that the process is lost.
 
@@ -22,7 +21,7 @@
 
 namespace icecore::gpu {
 
-/// Why a step has failed.  Errors of a backend are icecore::Error with such a text.
+/// A step that fails throws icecore::Error with the reason.
 class Backend {
  public:
   Backend() = default;

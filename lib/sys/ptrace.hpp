@@ -21,8 +21,8 @@
 //    does not stop.
 //  * The death of a thread group's leader is reported only when all other threads are gone, and a
 //    dead thread that is traced is not gone before its tracer has waited for it.
-//  * The death of a thread group's leader is reported only when all other threads are gone, and a
-//    dead thread that is traced is not gone before its tracer has waited for it.
+//  * SIGCONT for any thread of a process gives PTRACE_EVENT_STOP in each of its seized threads, in
+//    one that is stopped as soon as it is resumed; blocked or not.
 //  * ESRCH means "no such thread" or "not stopped"; only the caller can tell which.
 //  * Seizing a zombie is EPERM, the same as lacking permission.
 //  * PTRACE_GETSIGMASK gives the mask that will be in force after a sigsuspend-like call, not the
