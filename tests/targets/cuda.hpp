@@ -26,6 +26,34 @@ void must_cu(const char* name, Arguments... arguments) {
   require(result == 0, std::string{name} + " gives " + std::to_string(result));
 }
 
+/// Of the calling thread: the primary one of the first device.
+inline void use_context() {
+  void* context = nullptr;
+  must_cu("cuDevicePrimaryCtxRetain", &context, 0);
+  must_cu("cuCtxSetCurrent", context);
+}
+
+/// Memory by cuMemCreate and cuMemMap, at an address of its own.
+struct MappedMemory {
+  Address address = 0;
+  unsigned long long handle = 0;
+};
+inline MappedMemory map_memory(std::size_t size) {
+  const struct {
+    int type = 1, handles = 0, location = 1, device = 0;
+    void* nothing = nullptr;
+    unsigned char flags[8] = {};
+  } properties;
+  const struct { int location = 1, device = 0, access = 3; } access;
+  MappedMemory memory;
+  must_cu("cuMemAddressReserve", &memory.address, size, std::size_t{0}, Address{0}, 0ULL);
+  must_cu("cuMemCreate", &memory.handle, size, static_cast<const void*>(&properties), 0ULL);
+  must_cu("cuMemMap", memory.address, size, std::size_t{0}, memory.handle, 0ULL);
+  must_cu("cuMemSetAccess", memory.address, size, static_cast<const void*>(&access),
+          std::size_t{1});
+  return memory;
+}
+
 inline std::vector<unsigned> numbers(std::uint64_t seed, std::size_t count) {
   std::vector<unsigned> all(count);
   for (std::size_t i = 0; i < count; ++i) all[i] = static_cast<unsigned>(pattern(seed, i));

@@ -71,7 +71,6 @@ struct Cuda {
   void* module = nullptr;
   void* add1 = nullptr;
   void* spin = nullptr;
-  void* context = nullptr;
   unsigned counted = 0;
 
   void begin(std::size_t mib) {
@@ -90,12 +89,6 @@ struct Cuda {
     must_cu("cuMemcpyHtoD_v2", counter(), static_cast<const void*>(&zero), std::size_t{4});
   }
 
-  /// Of each thread.
-  void use_context() {
-    must_cu("cuDevicePrimaryCtxRetain", &context, 0);
-    must_cu("cuCtxSetCurrent", context);
-  }
-
   void add_buffer(std::size_t count) {
     Buffer buffer{.count = count};
     must_cu("cuMemAlloc_v2", &buffer.address, count * 4);
@@ -105,19 +98,7 @@ struct Cuda {
 
   void add_mapped() {
     constexpr std::size_t kBytes = std::size_t{4} << 20;
-    const struct {
-      int type = 1, handles = 0, location = 1, device = 0;
-      void* nothing = nullptr;
-      unsigned char flags[8] = {};
-    } properties;
-    const struct { int location = 1, device = 0, access = 3; } access;
-    Buffer buffer{.count = kBytes / 4};
-    unsigned long long handle = 0;
-    must_cu("cuMemAddressReserve", &buffer.address, kBytes, std::size_t{0}, Address{0}, 0ULL);
-    must_cu("cuMemCreate", &handle, kBytes, static_cast<const void*>(&properties), 0ULL);
-    must_cu("cuMemMap", buffer.address, kBytes, std::size_t{0}, handle, 0ULL);
-    must_cu("cuMemSetAccess", buffer.address, kBytes, static_cast<const void*>(&access),
-            std::size_t{1});
+    Buffer buffer{.address = map_memory(kBytes).address, .count = kBytes / 4};
     buffer.fill();
     buffers.push_back(buffer);
   }
@@ -165,7 +146,7 @@ std::atomic<bool> failed;
 void keep_busy() {
   std::thread{[] {
     Buffer buffer{.count = 64};
-    cuda.use_context();
+    use_context();
     must_cu("cuMemAlloc_v2", &buffer.address, buffer.count * 4);
     buffer.fill();
     for (;; ++rounds) {
@@ -181,7 +162,7 @@ void keep_busy() {
     for (;; ::usleep(10)) std::free(std::malloc(static_cast<std::size_t>(rounds) % 100'000 + 1));
   }}.detach();
   std::thread{[] {
-    cuda.use_context();
+    use_context();
     for (;; ::usleep(10)) {
       cu("cuStreamSynchronize", cuda.stream);
       cu("cuCtxSynchronize");

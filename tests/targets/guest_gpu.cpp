@@ -73,18 +73,10 @@ struct Buffers {
   }
 
   void begin_mapped() {
-    const struct {
-      int type = 1, handles = 0, location = 1, device = 0;
-      void* nothing = nullptr;
-      unsigned char flags[8] = {};
-    } properties;
-    const struct { int location = 1, device = 0, access = 3; } access;
+    const MappedMemory memory = map_memory(kMappedBytes);
+    handle = memory.handle;
     mapped.count = kMappedBytes / 4;
-    must_cu("cuMemAddressReserve", &mapped.address, kMappedBytes, std::size_t{0}, Address{0}, 0ULL);
-    must_cu("cuMemCreate", &handle, kMappedBytes, static_cast<const void*>(&properties), 0ULL);
-    must_cu("cuMemMap", mapped.address, kMappedBytes, std::size_t{0}, handle, 0ULL);
-    must_cu("cuMemSetAccess", mapped.address, kMappedBytes, static_cast<const void*>(&access),
-            std::size_t{1});
+    mapped.address = memory.address;
     mapped.fill();
     icecore_guest_gpu_options options{};
     options.struct_size = sizeof options;
@@ -109,14 +101,8 @@ struct Buffers {
 };
 
 Buffers buffers;
-void* context;
 std::atomic<std::uint64_t> rounds;
 std::atomic<bool> failed;
-
-void use_context() {
-  must_cu("cuDevicePrimaryCtxRetain", &context, 0);
-  must_cu("cuCtxSetCurrent", context);
-}
 
 void keep_busy() {
   std::thread{[] {
