@@ -3,19 +3,15 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <linux/inet_diag.h>
 #include <linux/kcmp.h>
 #include <linux/netlink.h>
-#include <linux/sock_diag.h>
 #include <linux/tcp.h>
-#include <linux/unix_diag.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -495,112 +491,6 @@ void send_message(const Fd& socket, std::span<const std::uint8_t> bytes,
     bytes = bytes.subspan(static_cast<std::size_t>(sent));
     used = 0;
   } while (is_stream && !bytes.empty());
-}
-
-// ---- sock_diag
-// -------------------------------------------------------------------------------------
-
-UnixSockets::UnixSockets()
-    : netlink_(make_socket({AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_SOCK_DIAG})) {}
-
-UnixSocket UnixSockets::find(std::uint64_t inode) const {
-  struct Request {
-    ::nlmsghdr header;
-    ::unix_diag_req ask;
-  } request{};
-  request.header.nlmsg_len = sizeof request;
-  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-  request.header.nlmsg_flags = NLM_F_REQUEST;
-  request.ask.sdiag_family = AF_UNIX;
-  request.ask.udiag_states = ~0U;
-  request.ask.udiag_ino = static_cast<std::uint32_t>(inode);
-  request.ask.udiag_show = UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN;
-  request.ask.udiag_cookie[0] = request.ask.udiag_cookie[1] = ~0U;
-  checked([&] { return ::send(netlink_.get(), &request, sizeof request, 0); },
-          "ask about socket {}", inode);
-  alignas(::nlmsghdr) std::array<std::byte, std::size_t{64} << 10> answer;
-  const auto size = static_cast<std::size_t>(
-      checked([&] { return ::recv(netlink_.get(), answer.data(), answer.size(), 0); },
-              "ask about socket {}", inode));
-  const auto* header = reinterpret_cast<const ::nlmsghdr*>(answer.data());
-  if (size < NLMSG_SPACE(sizeof(::unix_diag_msg)) || header->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-    throw Error{Errc::unsupported, "unix socket: the kernel does not tell its state (sock_diag)"};
-
-  UnixSocket found;
-  std::size_t at = NLMSG_SPACE(sizeof(::unix_diag_msg));
-  while (at + sizeof(::nlattr) <= std::min<std::size_t>(size, header->nlmsg_len)) {
-    ::nlattr attribute{};
-    std::memcpy(&attribute, answer.data() + at, sizeof attribute);
-    if (attribute.nla_len < sizeof attribute) break;
-    const std::byte* value = answer.data() + at + sizeof attribute;
-    const std::size_t length = attribute.nla_len - sizeof attribute;
-    const auto word = [&](std::size_t index) {
-      std::uint32_t result = 0;
-      if ((index + 1) * 4 <= length) std::memcpy(&result, value + index * 4, 4);
-      return result;
-    };
-    switch (attribute.nla_type) {
-      case UNIX_DIAG_PEER:
-        found.peer = word(0);
-        break;
-      case UNIX_DIAG_VFS:  // the inode, then the device in the kernel's form
-        found.file = {::makedev(word(1) >> 20, word(1) & 0xfffff), word(0)};
-        break;
-      case UNIX_DIAG_ICONS:
-        for (std::size_t i = 0; i < length / 4; ++i) found.waiting.insert(word(i));
-        break;
-      case UNIX_DIAG_RQLEN:
-        found.backlog = word(1);
-        break;
-      case UNIX_DIAG_SHUTDOWN:
-        found.shut = std::to_integer<int>(*value);
-        break;
-      default:
-        break;
-    }
-    at += NLMSG_ALIGN(attribute.nla_len);
-  }
-  return found;
-}
-
-std::map<std::uint64_t, int> shut_udp_sockets(int family) {
-  struct Request {
-    ::nlmsghdr header;
-    ::inet_diag_req_v2 ask;
-  } request{};
-  request.header.nlmsg_len = sizeof request;
-  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-  request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-  request.ask.sdiag_family = static_cast<std::uint8_t>(family);
-  request.ask.sdiag_protocol = IPPROTO_UDP;
-  request.ask.idiag_states = ~0U;
-  const Fd netlink = make_socket({AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG});
-  checked([&] { return ::send(netlink.get(), &request, sizeof request, 0); },
-          "ask about UDP sockets");
-  std::map<std::uint64_t, int> shut;
-  alignas(::nlmsghdr) std::array<std::byte, std::size_t{64} << 10> answer;
-  for (;;) {
-    std::size_t left = static_cast<std::size_t>(
-        checked([&] { return ::recv(netlink.get(), answer.data(), answer.size(), 0); },
-                "ask about UDP sockets"));
-    for (auto* header = reinterpret_cast<const ::nlmsghdr*>(answer.data()); NLMSG_OK(header, left);
-         header = NLMSG_NEXT(header, left)) {
-      if (header->nlmsg_type != SOCK_DIAG_BY_FAMILY) return shut;  // the end, or an error
-      ::inet_diag_msg message{};
-      if (header->nlmsg_len < NLMSG_LENGTH(sizeof message)) continue;
-      std::memcpy(&message, NLMSG_DATA(header), sizeof message);
-      const auto* bytes = reinterpret_cast<const std::byte*>(header);
-      for (std::size_t at = NLMSG_SPACE(sizeof message);
-           at + sizeof(::nlattr) < header->nlmsg_len;) {
-        ::nlattr attribute{};
-        std::memcpy(&attribute, bytes + at, sizeof attribute);
-        if (attribute.nla_len < sizeof attribute) break;
-        const int how = std::to_integer<int>(bytes[at + sizeof attribute]);
-        if (attribute.nla_type == INET_DIAG_SHUTDOWN && how != 0) shut[message.idiag_inode] = how;
-        at += NLMSG_ALIGN(attribute.nla_len);
-      }
-    }
-  }
 }
 
 bool name_is_alive(std::span<const std::uint8_t> address, int type) {

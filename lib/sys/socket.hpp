@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// Sockets, by descriptors of our own that lead to those of another process, and sock_diag(7).
+// Sockets, by descriptors of our own that lead to those of another process.  What only their inodes
+// tell: sock_diag.hpp.
 //
 // Kernel facts relied on here:
 //  * SO_PEEK_OFF makes MSG_PEEK go through a queue, message by message; recvmsg stops at a message
 //  with
 //    descriptors.  A peek that brings descriptors brings new ones of the same open files.
-//  * sock_diag finds a socket of unix(7) by its inode.  The peer of a connection that nobody has
-//  accepted
-//    yet, and one that has been closed, has inode 0; only the latter shuts both directions.
 //  * Connecting to the name of a socket of another type is EPROTOTYPE, to a name that no socket is
 //  bound to
 //    any more ECONNREFUSED; neither disturbs anybody.
@@ -22,12 +20,9 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <map>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "sys/fd.hpp"
@@ -171,31 +166,8 @@ void send_message(const Fd& socket, std::span<const std::uint8_t> bytes,
                   std::span<const int> descriptors, const std::optional<Credentials>& credentials,
                   std::span<const std::uint8_t> to);
 
-// ---- sock_diag
-// -------------------------------------------------------------------------------------
-
-struct UnixSocket {
-  std::optional<std::uint64_t> peer;  ///< inode; 0: see above
-  std::set<std::uint64_t> waiting;    ///< inodes of those that wait to be accepted
-  std::uint32_t backlog = 0;
-  int shut = 0;  ///< directions that are shut: 1 read, 2 write
-  std::optional<std::pair<std::uint64_t, std::uint64_t>> file;  ///< device and inode of its name
-};
-
-/// Asks about sockets of unix(7).
-class UnixSockets {
- public:
-  UnixSockets();
-  /// Throws when it cannot be found.
-  UnixSocket find(std::uint64_t inode) const;
-
- private:
-  Fd netlink_;
-};
-
-/// How the UDP sockets of one family are shut down, 1 read, 2 write, 3 both, by inode; those that
-/// are, and have a port.  None where the kernel does not tell (CONFIG_INET_UDP_DIAG).
-std::map<std::uint64_t, int> shut_udp_sockets(int family);
+// ---- names of unix(7)
+// ------------------------------------------------------------------------------
 
 /// True when a socket is bound to this name, of type `type` or another.
 bool name_is_alive(std::span<const std::uint8_t> address, int type);

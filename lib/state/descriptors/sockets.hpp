@@ -5,6 +5,7 @@
 
 #include "state/descriptors/room.hpp"
 #include "state/refusals.hpp"
+#include "sys/sock_diag.hpp"
 #include "sys/socket.hpp"
 
 namespace icecore {
