@@ -101,6 +101,7 @@ inline const std::vector<Subject>& subjects() {
       // two of it would have the same names
       {.name = "unix_sockets", .shares_outside = true},
       {.name = "listening_sockets", .arguments = {"FOLDER"}, .shares_outside = true},
+      {.name = "shared_ports", .shares_outside = true},
       {.name = "relative_sockets", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "umask_and_cwd", .arguments = {"FOLDER"}},
       {.name = "limits"},

@@ -174,22 +174,44 @@ sys::SocketKind kind_of(const state::SocketObjectT& object) {
   return {object.family, object.type, object.protocol};
 }
 
-/// The name may still be taken by connections that are ending, whatever the program allows.
-int try_bind(const sys::Fd& socket, const state::SocketObjectT& object) {
-  if (!is_tcp(kind_of(object))) return sys::try_bind(socket, object.local);
-  const int before = sys::integer_option(socket, SOL_SOCKET, SO_REUSEADDR);
-  if (before == 0) sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
-  const int err = sys::try_bind(socket, object.local);
-  // listen(2) asks for the name once more; see settle_sockets().
-  if (before == 0 && !object.listening)
-    sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 0);
-  return err;
-}
-
 bool has_option(const state::SocketObjectT& object, int level, int name) {
   return std::ranges::any_of(object.options, [&](const auto& option) {
     return option->level == level && option->name == name;
   });
+}
+
+/// It takes a name for itself, where a connection comes with one.
+bool takes_name(const state::SocketObjectT& object) {
+  return (is_tcp(kind_of(object)) || is_udp(kind_of(object))) && object.peer < 0 &&
+         !object.peer_gone && sys::port_of(object.local) != 0;
+}
+
+/// Another one of the process has its port: both have allowed that once, which may not show any
+/// more.
+bool shares_port(const state::DescriptorsT& image, const state::SocketObjectT& object) {
+  return takes_name(object) && std::ranges::any_of(image.sockets, [&](const auto& other) {
+           return other.get() != &object && takes_name(*other) &&
+                  other->protocol == object.protocol &&
+                  sys::port_of(other->local) == sys::port_of(object.local);
+         });
+}
+
+/// The name may still be taken by connections that are ending, whatever the program allows, or by
+/// another one of the process (`shared`).  What is allowed here settle_sockets() takes back, once
+/// listen(2) has asked for the name once more.
+int try_bind(const sys::Fd& socket, const state::SocketObjectT& object, bool shared) {
+  const bool tcp = is_tcp(kind_of(object));
+  const bool reused = has_option(object, SOL_SOCKET, SO_REUSEADDR);
+  const auto allow = [&](int option) {
+    if (!has_option(object, SOL_SOCKET, option))
+      sys::set_integer_option(socket, SOL_SOCKET, option, 1);
+  };
+  if (tcp || shared) allow(SO_REUSEADDR);
+  if (shared && (tcp || !reused)) allow(SO_REUSEPORT);
+  const int err = sys::try_bind(socket, object.local);
+  if (tcp && !shared && !reused && !object.listening)
+    sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 0);
+  return err;
 }
 
 struct Connection {
@@ -276,9 +298,14 @@ void settle_sockets(const state::DescriptorsT& image, const std::vector<sys::Fd>
   for (std::size_t i = 0; i < descriptions.size(); ++i) {
     if (!descriptions[i] || image.descriptions[i]->open.type != state::Open::Socket) continue;
     const state::SocketObjectT& object = object_of(image, *image.descriptions[i]);
-    if (is_tcp(kind_of(object)) && (object.listening || object.peer >= 0) &&
-        !has_option(object, SOL_SOCKET, SO_REUSEADDR))
-      sys::set_integer_option(descriptions[i], SOL_SOCKET, SO_REUSEADDR, 0);
+    const bool shared = shares_port(image, object);
+    const bool reused = is_tcp(kind_of(object)) && (object.listening || object.peer >= 0);
+    const auto take_back = [&](int option) {
+      if (!has_option(object, SOL_SOCKET, option))
+        sys::set_integer_option(descriptions[i], SOL_SOCKET, option, 0);
+    };
+    if (reused || shared) take_back(SO_REUSEADDR);
+    if (shared) take_back(SO_REUSEPORT);
   }
 }
 
@@ -294,7 +321,8 @@ void rebuild_inet_socket(DescriptorRebuild& all, std::size_t index) {
   const sys::Fd& socket = all.sockets[index];
   if (object.family == AF_NETLINK) return rebuild_netlink(socket, object);
   if (sys::port_of(object.local) != 0)
-    if (const int err = try_bind(socket, object); err != 0)
+    if (const int err = try_bind(socket, object, shares_port(*all.process.descriptors, object));
+        err != 0)
       sys::throw_errno(err, fmt::format("bind a socket to {}", sys::address_text(object.local)));
   if (!object.remote.empty()) sys::connect(socket, object.remote);
 }
@@ -303,7 +331,7 @@ void check_inet_socket(const state::SocketObjectT& object, const std::string& wh
                        Refusals& refusals) {
   if (!is_inet(object.family) || object.peer_gone || sys::port_of(object.local) == 0) return;
   const sys::Fd probe = make_socket_for(object);
-  const int err = try_bind(probe, object);
+  const int err = try_bind(probe, object, false);
   const char* const protocol = is_tcp(kind_of(object)) ? "TCP" : "UDP";
   const std::string address = sys::address_text(object.local);
   if (err == EADDRINUSE)
