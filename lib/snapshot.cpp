@@ -149,7 +149,8 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
   // From here to the thaw the process stands still: read only what must be consistent.
   Capture capture{process};
   capture.outside = options.outside;
-  capture.close_connections = options.tcp == TcpConnections::close;
+  capture.tcp = options.tcp;
+  capture.is_last = options.kill;
   refuse_other_worlds(pid, capture.refusals);  // again: it has run since
   refuse_to_enter(capture);
   throw_refusals(capture);
@@ -157,6 +158,7 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
   capture.is_being_loaded = loan.has_value();
   refuse_from_outside(pid, capture.refusals);
   taken.captured = capture_process(capture, *sleeps);
+  if (!options.kill) capture.held_connections.reset();
   const PageSelection pages =
       select_pages(pid, taken.captured.pages, loan ? loan->missing() : MissingPages{});
   record_guards(pages.guards, *taken.captured.state->address_space);
@@ -200,7 +202,9 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
     for (const sys::Fd& connection : capture.own_connections) sys::end_without_trace(connection);
     capture.own_connections.clear();
     if (gpu) saved->forget(), gpu->forget();
+    if (capture.held_connections) capture.held_connections->fall_silent();
     process.kill();
+    if (capture.held_connections) capture.held_connections->forget();
   } else if (!report.copied_on_write) {
     // It runs before the slow end.
     if (saved) taken.lost = saved->put_back();

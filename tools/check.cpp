@@ -42,6 +42,9 @@ class Check final : public Invocation {
                    "Not for this machine but for the one described in a file that `icecore host` "
                    "has written; files and process ids are not looked at then")
         ->option_text("FILE");
+    add_tcp_option(app, tcp_,
+                   "What becomes of established TCP connections of the image: refused (the "
+                   "default), found reset (close), or they go on (established)");
     add_json_option(app);
   }
 
@@ -61,12 +64,15 @@ class Check final : public Invocation {
  private:
   std::vector<Finding> find() const {
     const Image image = Image::open(image_);
-    return host_.empty() ? image.check(choices_.options()) : image.check(read_host_file(host_));
+    RestoreOptions options = choices_.options();
+    options.tcp = tcp_;
+    return host_.empty() ? image.check(options) : image.check(read_host_file(host_));
   }
 
   RestoreChoices choices_;
   std::string host_;
   std::string image_;
+  TcpConnections tcp_ = TcpConnections::refuse;
 };
 
 }  // namespace

@@ -57,6 +57,9 @@ class Restore final : public Invocation {
         ->option_text("SECONDS")
         ->check(CLI::Range(0.0, 1e6))
         ->excludes(eager);
+    add_tcp_option(app, tcp_,
+                   "What becomes of established TCP connections of the image: refused (the "
+                   "default), found reset (close), or they go on (established)");
     add_json_option(app);
   }
 
@@ -106,6 +109,7 @@ class Restore final : public Invocation {
     if (no_record_) options.record = Record::no;
     options.record_for = std::chrono::milliseconds{static_cast<std::int64_t>(record_for_ * 1000)};
     options.on_terminal = !detach_;
+    options.tcp = tcp_;
     options.progress = progress.callback();
     options.stop = stop.token();
     RestoredProcess process =
@@ -151,6 +155,7 @@ class Restore final : public Invocation {
   bool record_ = false;
   bool no_record_ = false;
   double record_for_ = 10;
+  TcpConnections tcp_ = TcpConnections::refuse;
 };
 
 }  // namespace

@@ -65,6 +65,16 @@ RestoreChoices::RestoreChoices(CLI::App& app) {
       });
 }
 
+void add_tcp_option(CLI::App& app, TcpConnections& chosen, const std::string& description) {
+  app.add_option("--tcp", chosen, description)
+      ->option_text("refuse|close|established")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, TcpConnections>{{"refuse", TcpConnections::refuse},
+                                                {"close", TcpConnections::close},
+                                                {"established", TcpConnections::established}},
+          CLI::ignore_case));
+}
+
 RestoreOptions RestoreChoices::options() const {
   RestoreOptions options{.pids = kPids.at(pids_)};
   for (const std::string& text : externals_) {

@@ -9,7 +9,7 @@
 
 namespace icecore::tool {
 
-/// The options that say how an image is to be restored; `restore` and `check` share them.
+/// The options that say how an image is to be restored; `restore`, `check` and `run` share them.
 class RestoreChoices {
  public:
   explicit RestoreChoices(CLI::App& app);
@@ -21,5 +21,8 @@ class RestoreChoices {
   std::vector<std::string> externals_;
   std::vector<std::string> gpu_map_;
 };
+
+/// Not part of these: `run` restores one image many times, and a connection goes on only once.
+void add_tcp_option(CLI::App& app, TcpConnections& chosen, const std::string& description);
 
 }  // namespace icecore::tool

@@ -15,6 +15,7 @@
 #include "json/json.hpp"
 #include "progress_line.hpp"
 #include "report.hpp"
+#include "restore_options.hpp"
 #include "signals.hpp"
 
 namespace icecore::tool {
@@ -75,11 +76,10 @@ class Snapshot final : public Invocation {
         ->option_text("SECONDS")
         ->check(CLI::Range(0.001, 1e6));
     app.add_flag("--no-fsync", no_fsync_, "Do not wait until the image is on disk");
-    app.add_option("--tcp", tcp_,
+    add_tcp_option(app, tcp_,
                    "What becomes of TCP connections with other processes: refuse the snapshot (the "
-                   "default), or close them: the restored process finds them reset")
-        ->option_text("refuse|close")
-        ->check(CLI::IsMember({"refuse", "close"}));
+                   "default), close them (the restored process finds them reset), or keep them "
+                   "established");
     add_json_option(app);
   }
 
@@ -101,7 +101,7 @@ class Snapshot final : public Invocation {
         .encoding = encoding,
         .kill = kill_,
         .fsync = !no_fsync_,
-        .tcp = tcp_ == "close" ? TcpConnections::close : TcpConnections::refuse,
+        .tcp = tcp_,
         .gpu = gpu_,
         .gpu_patience = std::chrono::milliseconds{static_cast<std::int64_t>(gpu_patience_ * 1000)},
         .progress = progress.callback(),
@@ -137,7 +137,7 @@ class Snapshot final : public Invocation {
   bool kill_ = false;
   std::string compression_ = "raw";
   bool no_fsync_ = false;
-  std::string tcp_ = "refuse";
+  TcpConnections tcp_ = TcpConnections::refuse;
   GpuPolicy gpu_ = GpuPolicy::checkpoint;
   double gpu_patience_ = 10;
 };

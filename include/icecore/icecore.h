@@ -63,6 +63,10 @@ enum icecore_encoding { ICECORE_RAW = 0, ICECORE_ZSTD = 1 };
 /* A process that uses CUDA: its device memory is saved too, or it is refused. */
 enum icecore_gpu { ICECORE_GPU_CHECKPOINT = 0, ICECORE_GPU_NONE = 1 };
 
+/* TCP connections whose other end another process has: each is named and nothing done, or the
+ * restored process finds them reset, or they go on (needs CAP_NET_ADMIN). */
+enum icecore_tcp { ICECORE_TCP_REFUSE = 0, ICECORE_TCP_CLOSE = 1, ICECORE_TCP_ESTABLISHED = 2 };
+
 typedef struct {
   size_t struct_size;
   enum icecore_encoding encoding;
@@ -79,6 +83,7 @@ typedef struct {
   /* not 0: let our child run on while its memory is copied, from a fork of it that is another child
    * of ours until this returns */
   int copy_on_write;
+  enum icecore_tcp tcp;
 } icecore_snapshot_options;
 
 typedef struct {
@@ -138,6 +143,7 @@ typedef struct {
   const icecore_gpu_pair* gpu_map;
   size_t gpu_map_count;
   unsigned gpu_move_patience_ms; /* for the driver to move memory; 0: as its size lets expect */
+  enum icecore_tcp tcp;          /* of an image that holds them established */
 } icecore_restore_options;
 
 /* NULL when the image can be restored here; else ICECORE_INCOMPATIBLE with every reason. */

@@ -4,6 +4,7 @@
 #include <icecore/export.h>
 #include <icecore/image.hpp>
 #include <icecore/progress.hpp>
+#include <icecore/tcp_connections.hpp>
 #include <sys/types.h>
 
 #include <array>
@@ -83,6 +84,10 @@ struct RestoreOptions {
 
   /// By descriptor number of the restored process.
   std::map<int, External> external = {};
+
+  /// What becomes of TCP connections that the image holds as established.  Only one process can go
+  /// on with them: the next finds their addresses in use.
+  TcpConnections tcp = TcpConnections::refuse;
 
   /// Descriptors of the caller that take the place of the process's standard input, output and
   /// error where those led outside (terminal, pipe, socket).  -1: /dev/null.

@@ -3,6 +3,7 @@
 
 #include <icecore/export.h>
 #include <icecore/progress.hpp>
+#include <icecore/tcp_connections.hpp>
 #include <sys/types.h>
 
 #include <chrono>
@@ -18,12 +19,6 @@ namespace icecore {
 enum class Encoding {
   raw,   ///< page for page: restores fastest, and gdb opens the image as it is
   zstd,  ///< 64 KiB frames, each compressed by itself: smaller, restores slower
-};
-
-/// Connections of TCP whose other end another process has.
-enum class TcpConnections {
-  refuse,  ///< the snapshot names each
-  close,   ///< the restored process finds them reset by the other side
 };
 
 /// What becomes of a process that uses CUDA.
@@ -59,7 +54,9 @@ struct SnapshotOptions {
   /// default those are the terminals, pipes and sockets whose other end somebody else has.
   std::vector<int> outside = {};
 
-  /// What becomes of TCP connections with other processes.
+  /// What becomes of TCP connections with other processes.  Established ones go on in the process
+  /// that is snapshotted; in a restored one only where that was killed (see `kill`), whose end the
+  /// peers are not told.
   TcpConnections tcp = TcpConnections::refuse;
 
   /// The program was started with baseline_environment() of this baseline, so it needs no vector

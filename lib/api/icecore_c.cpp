@@ -123,6 +123,15 @@ icecore::External external_of(const icecore_external& given) {
   return {icecore::External::Close{}};
 }
 
+icecore::TcpConnections tcp_of(icecore_tcp given) {
+  require(given >= ICECORE_TCP_REFUSE && given <= ICECORE_TCP_ESTABLISHED,
+          "unknown value of icecore_tcp");
+  constexpr icecore::TcpConnections kTcp[] = {icecore::TcpConnections::refuse,
+                                              icecore::TcpConnections::close,
+                                              icecore::TcpConnections::established};
+  return kTcp[given];
+}
+
 icecore::RestoreOptions options_of(const icecore_restore_options* options) {
   const auto given = known_part(options);
   require(given.pids >= ICECORE_PIDS_AUTO && given.pids <= ICECORE_PIDS_NAMESPACE,
@@ -146,6 +155,7 @@ icecore::RestoreOptions options_of(const icecore_restore_options* options) {
     result.gpu_map.insert_or_assign(pair.of_image, pair.here);
   }
   result.gpu_move_patience = std::chrono::milliseconds{given.gpu_move_patience_ms};
+  result.tcp = tcp_of(given.tcp);
   result.invocation = {.variables = strings(given.variables),
                        .arguments = strings(given.arguments)};
   return result;
@@ -198,6 +208,7 @@ icecore_error* icecore_snapshot(pid_t pid, const char* image_path,
     patience(given.gpu_move_patience_ms, wanted.gpu_move_patience);
     patience(given.hook_patience_ms, wanted.hook_patience);
     wanted.copy_on_write = given.copy_on_write != 0;
+    wanted.tcp = tcp_of(given.tcp);
     const icecore::SnapshotReport made = icecore::snapshot(pid, image_path, wanted);
     if (report == nullptr) return;
     give({.struct_size = 0,

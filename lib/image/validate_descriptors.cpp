@@ -93,6 +93,20 @@ void validate_message(const state::SocketMessageT& message, const state::SocketO
           message.descriptors.size());
 }
 
+void validate_connection(const state::SocketObjectT& socket, bool is_tcp) {
+  constexpr std::uint8_t kLargestScale = 14;
+  constexpr std::uint32_t kLargestBuffer = 1U << 31;
+  constexpr std::size_t kSmallestAddress = 16;  // struct sockaddr_in
+  const state::TcpConnectionT& connection = *socket.connection;
+  require(is_tcp && socket.peer < 0 && !socket.peer_gone && !socket.listening &&
+              socket.local.size() >= kSmallestAddress && socket.remote.size() >= kSmallestAddress,
+          "a connection of a socket that has none");
+  require(connection.send_scale <= kLargestScale && connection.receive_scale <= kLargestScale,
+          "a TCP window scaled by {} and {}", connection.send_scale, connection.receive_scale);
+  require(connection.send_buffer < kLargestBuffer && connection.receive_buffer < kLargestBuffer,
+          "TCP buffers of {} and {} bytes", connection.send_buffer, connection.receive_buffer);
+}
+
 void validate_socket(std::size_t index,
                      const std::vector<std::unique_ptr<state::SocketObjectT>>& all) {
   constexpr int kUnix = 1, kInet = 2, kInet6 = 10, kNetlink = 16;
@@ -117,7 +131,9 @@ void validate_socket(std::size_t index,
     require(message != nullptr && socket.family == kUnix, "a message in the wrong place");
     validate_message(*message, socket);
   }
-  require(socket.received.empty() || (is_inet && socket.type == kStream && socket.peer >= 0),
+  if (socket.connection) validate_connection(socket, is_inet && socket.type == kStream);
+  require(socket.received.empty() ||
+              (is_inet && socket.type == kStream && (socket.peer >= 0 || socket.connection)),
           "a socket that has received what nobody sent");
   validate_optional_index(socket.peer, all.size(), "socket connected to");
   if (socket.peer < 0) return;

@@ -510,6 +510,7 @@ ProcessRebuild::Running ProcessRebuild::let_run() {
     running.init = init_->pid();
     running.init_pidfd = release_init();
   }
+  release_connections(*image_.descriptors, descriptions_, options_);
   // Whoever is let go of finds it waiting, before any instruction of the program.
   if (image_.stopped) sys::send_signal(process_->pidfd(), SIGSTOP);
   running.pidfd = process_->let_run();

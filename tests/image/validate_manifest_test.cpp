@@ -582,6 +582,45 @@ TEST_CASE("a TCP connection that cannot be is refused", "[image][damage]") {
   })));
 }
 
+state::SocketObjectT& add_connection_with_others(ManifestT& manifest) {
+  auto socket = std::make_unique<state::SocketObjectT>();
+  socket->family = 2;
+  socket->type = 1;
+  socket->protocol = 6;
+  socket->local = socket->remote = {2, 0, 0, 80, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0};
+  socket->received = {1, 2};
+  socket->connection = std::make_unique<state::TcpConnectionT>();
+  auto& sockets = manifest.process->descriptors->sockets;
+  sockets.push_back(std::move(socket));
+  return *sockets.back();
+}
+
+TEST_CASE("a TCP connection with others that cannot be is refused", "[image][damage]") {
+  ManifestT manifest = sample_manifest();
+  add_connection_with_others(manifest);
+  validate_manifest(manifest, {});
+  check_refused(GENERATE(values<Case>({
+      {"a socket that has none",
+       [](ManifestT& m) {
+         auto& socket = add_connection_with_others(m);
+         socket.type = 2;
+         socket.protocol = 17;
+         socket.received.clear();
+       }},
+      {"a socket that has none",
+       [](ManifestT& m) { add_connection_with_others(m).peer_gone = true; }},
+      {"a socket that has none",
+       [](ManifestT& m) { add_connection_with_others(m).listening = true; }},
+      {"a socket that has none",
+       [](ManifestT& m) { add_connection_with_others(m).remote.clear(); }},
+      {"scaled by 15",
+       [](ManifestT& m) { add_connection_with_others(m).connection->send_scale = 15; }},
+      {"TCP buffers",
+       [](ManifestT& m) { add_connection_with_others(m).connection->receive_buffer = 0x80000000; }},
+      {"nobody sent", [](ManifestT& m) { add_connection_with_others(m).connection.reset(); }},
+  })));
+}
+
 state::PtyObjectT& add_pty(ManifestT& manifest) {
   auto pty = std::make_unique<state::PtyObjectT>();
   pty->number = 7;

@@ -6,6 +6,7 @@
 #include <icecore/error.hpp>
 #include <icecore/snapshot.hpp>
 
+#include <algorithm>
 #include <fstream>
 #include <optional>
 #include <thread>
@@ -101,12 +102,15 @@ class Running {
   std::string secret() const { return body(talk(port_, service_.ask).value_or("nobody listens")); }
   std::string check() const { return talk(port_, service_.check).value_or("nobody listens"); }
 
+  int port() const { return port_; }
+
   /// Until its last connection is closed on its side too.
-  void snapshot_and_kill(pid_t pid) const {
+  void snapshot_and_kill(pid_t pid,
+                         icecore::TcpConnections tcp = icecore::TcpConnections::refuse) const {
     const Deadline deadline{kPatience};
     for (;;) {
       try {
-        icecore::snapshot(pid, image(), {.kill = true, .fsync = false});
+        icecore::snapshot(pid, image(), {.kill = true, .fsync = false, .tcp = tcp});
         return;
       } catch (const icecore::Error& error) {
         if (deadline.passed() ||
@@ -148,6 +152,68 @@ void goes_three_rounds(const Service& service) {
     if (round == 3) break;
     running.snapshot_and_kill(restored.pid());
     restored.await_end();
+  }
+}
+
+/// A client that stays connected.
+class Client {
+ public:
+  explicit Client(int port) : socket_(make_tcp_socket()) {
+    const ::sockaddr_in address = local_address(port);
+    must(::connect(socket_.get(), reinterpret_cast<const ::sockaddr*>(&address), sizeof address),
+         "connect");
+  }
+
+  /// What comes, up to and with `end`.
+  std::string ask(const std::string& request, const std::string& end) const {
+    must(::send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL), "send");
+    std::string answer;
+    const Deadline deadline{kPatience};
+    for (char bytes[4096]; !answer.ends_with(end);) {
+      ::pollfd wait{socket_.get(), POLLIN, 0};
+      if (::poll(&wait, 1, deadline.left_ms()) != 1) throw std::runtime_error{"no end: " + answer};
+      const auto size = must(::recv(socket_.get(), bytes, sizeof bytes, 0), "recv");
+      if (size == 0) throw std::runtime_error{"the connection ends"};
+      answer.append(bytes, static_cast<std::size_t>(size));
+    }
+    return answer;
+  }
+
+ private:
+  Descriptor socket_;
+};
+
+struct Talk {
+  const char* service;
+  std::string begin;  ///< once
+  std::string ask;
+  std::string end;  ///< of every answer
+  std::string good;
+};
+
+TEST_CASE("a client stays connected to a server that is killed and restored") {
+  const std::string get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+  const Talk talk = GENERATE_COPY(values<Talk>(
+      {{"redis-server", "CLIENT SETNAME me\r\n", "CLIENT GETNAME\r\n", "\r\n", "$2\r\nme"},
+       {"nginx", get, get, "as configured", "HTTP/1.1 200"}}));
+  const auto service = std::ranges::find(kServices, talk.service, &Service::name);
+  constexpr auto kEstablished = icecore::TcpConnections::established;
+  try {
+    Running running{*service};
+    const Client client{running.port()};
+    client.ask(talk.begin, talk.end);
+    running.snapshot_and_kill(running.process().pid(), kEstablished);
+    running.process().await_end();
+    for (int round = 1; round <= 3; ++round) {
+      Restored restored{running.image(), {.tcp = kEstablished}};
+      CHECK_THAT(client.ask(talk.ask, talk.end), Catch::Contains(talk.good));
+      CHECK_THAT(running.check(), Catch::Contains(service->good));
+      if (round == 3) break;
+      running.snapshot_and_kill(restored.pid(), kEstablished);
+      restored.await_end();
+    }
+  } catch (const NotHere& reason) {
+    skip(reason.what());
   }
 }
 

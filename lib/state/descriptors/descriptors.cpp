@@ -284,7 +284,7 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
       const state::SocketObjectT& socket = object_of(image, description);
       check_unix_socket(socket, process.working_directory->path, fmt::format("fd {}", number),
                         refusals);
-      check_inet_socket(socket, fmt::format("fd {}", number), refusals);
+      check_inet_socket(socket, options, fmt::format("fd {}", number), refusals);
     }
     if (const auto* place = description.open.AsPathOnly())
       check_type(place->path, place->mode, number);
@@ -330,6 +330,11 @@ void settle_descriptors(const state::DescriptorsT& image, const std::vector<sys:
                         const std::string& root) {
   settle_sockets(image, descriptions);
   rebuild_watches(image, descriptions, root);
+}
+
+void release_connections(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
+                         const RestoreOptions& options) {
+  release_tcp_connections(image, descriptions, options);
 }
 
 void receive_descriptors(int socket, std::size_t total, CallStream& calls) {

@@ -43,6 +43,10 @@ void rebuild_signal_owners(const state::DescriptorsT& image,
 void settle_descriptors(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
                         const std::string& root);
 
+/// Lets TCP connections with others go on; the very last step, since their peers see it.
+void release_connections(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
+                         const RestoreOptions& options);
+
 /// Adds the calls that receive so many descriptors over a socket, in the lowest free slots.
 void receive_descriptors(int socket, std::size_t count, CallStream& calls);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sockets of TCP, UDP and netlink(7): listening, without a connection, with one that has ended, and
-// TCP connections of the process with itself, which are made anew.  Who waits to be accepted is not
-// kept: it is hung up when the snapshotted process ends.  Nor are datagrams that wait, which UDP
-// may lose at any time.
+// Sockets of TCP, UDP and netlink(7): listening, without a connection, with one that has ended;
+// TCP connections of the process with itself, which are made anew, and with others, which go on if
+// that is wanted.  Who waits to be accepted is not kept: it is hung up when the snapshotted process
+// ends.  Nor are datagrams that wait, which UDP may lose at any time.
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -38,14 +38,18 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return open.number > 2 || !is_tcp(kind) || sys::remote_address(open.copy).empty();
 }
 
+/// It belongs to whoever restores.
+bool is_outside(const DescriptorCapture& all, int number) {
+  return number <= 2 || std::ranges::count(all.capture.outside, number) != 0;
+}
+
 /// The descriptor that holds the other end, if the process does.
 const FoundDescriptor* other_end(DescriptorCapture& all, const sys::Bytes& local,
                                  const sys::Bytes& remote) {
   if (!all.connections) {
     all.connections.emplace();
     for (const FoundDescriptor& found : all.found) {
-      // Those belong to whoever restores.
-      if (found.number <= 2 || std::ranges::count(all.capture.outside, found.number) != 0) continue;
+      if (is_outside(all, found.number)) continue;
       if (!S_ISSOCK(found.status.st_mode) || !is_tcp(sys::socket_kind(found.copy))) continue;
       if (const auto to = sys::remote_address(found.copy); !to.empty())
         all.connections->try_emplace(
@@ -71,19 +75,104 @@ void refuse_what_is_on_its_way(const sys::Fd& from, const sys::Fd& to) {
                 "end has room for: cannot be snapshotted yet; try again"};
 }
 
+/// All that may have to be read, each by a descriptor of our own.
+std::vector<sys::Fd> connections_with_others(DescriptorCapture& all) {
+  std::set<std::uint64_t> seen;  // inodes; first those that belong to whoever restores
+  for (const FoundDescriptor& found : all.found)
+    if (is_outside(all, found.number)) seen.insert(found.status.st_ino);
+  std::vector<sys::Fd> connections;
+  for (const FoundDescriptor& found : all.found) {
+    if (!S_ISSOCK(found.status.st_mode) || !is_tcp(sys::socket_kind(found.copy))) continue;
+    const sys::Bytes remote = sys::remote_address(found.copy);
+    if (!remote.empty() && other_end(all, sys::local_address(found.copy), remote) == nullptr &&
+        seen.insert(found.status.st_ino).second)
+      connections.push_back(sys::duplicate(found.copy.get()));
+  }
+  return connections;
+}
+
+std::unique_ptr<state::TcpConnectionT> to_image(sys::TcpConnection&& connection) {
+  auto noted = std::make_unique<state::TcpConnectionT>();
+  noted->send_sequence = connection.send_sequence;
+  noted->receive_sequence = connection.receive_sequence;
+  noted->sent = std::move(connection.sent);
+  noted->unsent = std::move(connection.unsent);
+  noted->largest_segment = connection.largest_segment;
+  noted->selective = connection.selective;
+  noted->scaled = connection.scaled;
+  noted->send_scale = connection.send_scale;
+  noted->receive_scale = connection.receive_scale;
+  noted->stamped = connection.stamped;
+  noted->timestamp = connection.timestamp;
+  noted->read_at_ms = connection.read_at_ms;
+  noted->window_update = connection.window.last_update;
+  noted->window_to_send = connection.window.to_send;
+  noted->window_largest = connection.window.largest;
+  noted->window_to_receive = connection.window.to_receive;
+  noted->window_told_at = connection.window.told_at;
+  noted->send_buffer = connection.send_buffer;
+  noted->receive_buffer = connection.receive_buffer;
+  return noted;
+}
+
+sys::TcpConnection from_image(const state::SocketObjectT& object) {
+  const state::TcpConnectionT& noted = *object.connection;
+  return {.send_sequence = noted.send_sequence,
+          .receive_sequence = noted.receive_sequence,
+          .received = object.received,
+          .sent = noted.sent,
+          .unsent = noted.unsent,
+          .largest_segment = noted.largest_segment,
+          .selective = noted.selective,
+          .scaled = noted.scaled,
+          .send_scale = noted.send_scale,
+          .receive_scale = noted.receive_scale,
+          .stamped = noted.stamped,
+          .timestamp = noted.timestamp,
+          .read_at_ms = noted.read_at_ms,
+          .window = {.last_update = noted.window_update,
+                     .to_send = noted.window_to_send,
+                     .largest = noted.window_largest,
+                     .to_receive = noted.window_to_receive,
+                     .told_at = noted.window_told_at},
+          .send_buffer = noted.send_buffer,
+          .receive_buffer = noted.receive_buffer};
+}
+
+void capture_outside(DescriptorCapture& all, const OpenDescription& open, int tcp_state,
+                     std::int32_t index) {
+  if (all.capture.tcp == TcpConnections::close) {
+    object_at(all, index).peer_gone = true;
+    return;
+  }
+  const sys::Bytes local = object_at(all, index).local, remote = sys::remote_address(open.copy);
+  const std::string who = fmt::format("TCP connection from {} to {}", sys::address_text(local),
+                                      sys::address_text(remote));
+  if (all.capture.tcp == TcpConnections::refuse)
+    throw Error{Errc::unsupported,
+                fmt::format("{}: is kept only where that is asked for: --tcp established lets it "
+                            "go on (with CAP_NET_ADMIN), with --tcp close the restored process "
+                            "finds it reset",
+                            who)};
+  if (tcp_state != TCP_ESTABLISHED && tcp_state != TCP_CLOSE_WAIT && tcp_state != TCP_FIN_WAIT1 &&
+      tcp_state != TCP_FIN_WAIT2)
+    throw Error{Errc::unsupported, who + ": is ending: cannot be snapshotted; try again"};
+  auto& held = all.capture.held_connections;
+  if (!held) held.emplace(connections_with_others(all), all.capture.is_last);
+  sys::TcpConnection connection = held->read(open.copy);
+  state::SocketObjectT& object = object_at(all, index);
+  object.remote = remote;
+  object.received = std::move(connection.received);
+  object.connection = to_image(std::move(connection));
+  if (has_ended(tcp_state)) object.shut |= 2;
+  if (sys::is_hung_up(open.copy)) object.shut |= 1;
+}
+
 void capture_connection(DescriptorCapture& all, const OpenDescription& open, int tcp_state,
                         std::int32_t index) {
   const sys::Bytes local = object_at(all, index).local, remote = sys::remote_address(open.copy);
   const FoundDescriptor* const other = other_end(all, local, remote);
-  if (other == nullptr && all.capture.close_connections) {
-    object_at(all, index).peer_gone = true;
-    return;
-  }
-  if (other == nullptr)
-    throw Error{Errc::unsupported,
-                fmt::format("TCP connection from {} to {}: cannot be snapshotted yet; with --tcp "
-                            "close the restored process finds it reset",
-                            sys::address_text(local), sys::address_text(remote))};
+  if (other == nullptr) return capture_outside(all, open, tcp_state, index);
   all.capture.own_connections.push_back(sys::duplicate(open.copy.get()));
   refuse_what_is_on_its_way(open.copy, other->copy);
   refuse_what_is_on_its_way(other->copy, open.copy);
@@ -182,8 +271,8 @@ bool has_option(const state::SocketObjectT& object, int level, int name) {
 
 /// It takes a name for itself, where a connection comes with one.
 bool takes_name(const state::SocketObjectT& object) {
-  return (is_tcp(kind_of(object)) || is_udp(kind_of(object))) && object.peer < 0 &&
-         !object.peer_gone && sys::port_of(object.local) != 0;
+  return (is_tcp(kind_of(object)) || is_udp(kind_of(object))) && !object.connection &&
+         object.peer < 0 && !object.peer_gone && sys::port_of(object.local) != 0;
 }
 
 /// Another one of the process has its port: both have allowed that once, which may not show any
@@ -273,10 +362,66 @@ void rebuild_netlink(const sys::Fd& socket, const state::SocketObjectT& object) 
   if (remote.nl_pid != 0 || remote.nl_groups != 0) sys::connect(socket, object.remote);
 }
 
+/// The same address with any port.
+sys::Bytes without_port(sys::Bytes address) {
+  // Of both families it follows the family.
+  static_assert(offsetof(::sockaddr_in, sin_port) == offsetof(::sockaddr_in6, sin6_port));
+  std::fill_n(address.begin() + offsetof(::sockaddr_in, sin_port), sizeof(::in_port_t),
+              std::uint8_t{0});
+  return address;
+}
+
+std::string connection_text(const state::SocketObjectT& object) {
+  return fmt::format("TCP connection from {} to {}", sys::address_text(object.local),
+                     sys::address_text(object.remote));
+}
+
+bool goes_on(const state::SocketObjectT& object, const RestoreOptions& options) {
+  return object.connection && options.tcp == TcpConnections::established;
+}
+
+void check_connection(const state::SocketObjectT& object, const RestoreOptions& options,
+                      const std::string& who, Refusals& refusals) {
+  const std::string what = who + ": " + connection_text(object);
+  if (options.tcp == TcpConnections::refuse)
+    return refusals.add(
+        "{}: goes on only where that is asked for: --tcp established, or --tcp "
+        "close to find it reset",
+        what);
+  if (options.tcp != TcpConnections::established) return;
+  try {
+    const sys::Fd probe = make_socket_for(object);
+    const int err = sys::try_repair(probe, object.local, object.remote, from_image(object));
+    if (err == 0) return;
+    // bind(2) takes every port then, so it is about the address if there is none.
+    const sys::Fd plain = sys::make_socket(kind_of(object));
+    if (err == EADDRNOTAVAIL && sys::try_bind(plain, without_port(object.local)) == EADDRNOTAVAIL)
+      refusals.add("{}: {} is no address of this machine", what, sys::address_text(object.local));
+    else if (err == EADDRNOTAVAIL || err == EADDRINUSE)
+      refusals.add_transient("{}: is in use here: end the process that has it", what);
+    else
+      refusals.add("{}: {}", what, std::strerror(err));
+  } catch (const Error& error) {
+    refusals.add("{}: {}", what, error.what());
+  }
+}
+
 }  // namespace
+
+bool is_found_reset(const state::SocketObjectT& object, const RestoreOptions& options) {
+  return object.peer_gone || (object.connection && !goes_on(object, options));
+}
 
 void rebuild_tcp_connections(DescriptorRebuild& all) {
   const auto& objects = all.process.descriptors->sockets;
+  for (std::size_t i = 0; i < objects.size(); ++i) {
+    if (!goes_on(*objects[i], all.options)) continue;
+    all.sockets[i] = make_socket_for(*objects[i]);
+    if (const int err = sys::try_repair(all.sockets[i], objects[i]->local, objects[i]->remote,
+                                        from_image(*objects[i]));
+        err != 0)
+      sys::throw_errno(err, connection_text(*objects[i]));
+  }
   for (std::size_t i = 0; i < objects.size(); ++i) {
     if (objects[i]->family == AF_UNIX || objects[i]->peer < 0 || !objects[i]->accepted) continue;
     const auto peer = static_cast<std::size_t>(objects[i]->peer);
@@ -311,8 +456,8 @@ void settle_sockets(const state::DescriptorsT& image, const std::vector<sys::Fd>
 
 void rebuild_inet_socket(DescriptorRebuild& all, std::size_t index) {
   const state::SocketObjectT& object = *all.process.descriptors->sockets[index];
-  if (object.peer >= 0) return;  // made with its connection
-  if (object.peer_gone) {
+  if (object.peer >= 0 || goes_on(object, all.options)) return;  // made with its connection
+  if (is_found_reset(object, all.options)) {
     all.sockets[index] = sys::make_hung_up_connection(object.family);
     rebuild_socket_options(all.sockets[index], object, false);
     return;
@@ -327,8 +472,21 @@ void rebuild_inet_socket(DescriptorRebuild& all, std::size_t index) {
   if (!object.remote.empty()) sys::connect(socket, object.remote);
 }
 
-void check_inet_socket(const state::SocketObjectT& object, const std::string& who,
-                       Refusals& refusals) {
+void release_tcp_connections(const state::DescriptorsT& image,
+                             const std::vector<sys::Fd>& descriptions,
+                             const RestoreOptions& options) {
+  for (std::size_t i = 0; i < descriptions.size(); ++i) {
+    if (!descriptions[i] || image.descriptions[i]->open.type != state::Open::Socket) continue;
+    const state::SocketObjectT& object = object_of(image, *image.descriptions[i]);
+    if (goes_on(object, options))
+      sys::let_talk(descriptions[i], from_image(object),
+                    has_option(object, SOL_SOCKET, SO_REUSEADDR), (object.shut & 2) != 0);
+  }
+}
+
+void check_inet_socket(const state::SocketObjectT& object, const RestoreOptions& options,
+                       const std::string& who, Refusals& refusals) {
+  if (object.connection) return check_connection(object, options, who, refusals);
   if (!is_inet(object.family) || object.peer_gone || sys::port_of(object.local) == 0) return;
   const sys::Fd probe = make_socket_for(object);
   const int err = try_bind(probe, object, false);

@@ -39,15 +39,23 @@ void rebuild_tcp_connections(DescriptorRebuild& all);
 /// What waits in one, once every socket has its name.
 void fill_tcp_connection(DescriptorRebuild& all, std::size_t index);
 
+/// True when the process is to find it reset.
+bool is_found_reset(const state::SocketObjectT& object, const RestoreOptions& options);
+
 /// Takes back what let sockets share names while they were made, once all listen that did.
 void settle_sockets(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions);
+
+/// Lets TCP connections with others go on, which their peers see.
+void release_tcp_connections(const state::DescriptorsT& image,
+                             const std::vector<sys::Fd>& descriptions,
+                             const RestoreOptions& options);
 
 /// Reasons why a socket could not have its name here.
 /// `folder`: the working directory.
 void check_unix_socket(const state::SocketObjectT& object, const std::string& folder,
                        const std::string& who, Refusals& refusals);
-void check_inet_socket(const state::SocketObjectT& object, const std::string& who,
-                       Refusals& refusals);
+void check_inet_socket(const state::SocketObjectT& object, const RestoreOptions& options,
+                       const std::string& who, Refusals& refusals);
 
 inline state::SocketObjectT& object_at(DescriptorCapture& all, std::int32_t index) {
   return *all.sockets[static_cast<std::size_t>(index)];

@@ -335,7 +335,9 @@ void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptio
   for (std::size_t i = 0; i < image.sockets.size(); ++i) fill_tcp_connection(all, i);
   for (std::size_t i = 0; i < image.sockets.size(); ++i) {
     const state::SocketObjectT& object = *image.sockets[i];
-    if (object.shut != 0 && !object.peer_gone) sys::shut_down(all.sockets[i], object.shut);
+    // A connection with others tells its peer only once the process runs.
+    const int shut = object.connection ? object.shut & 1 : object.shut;
+    if (shut != 0 && !is_found_reset(object, all.options)) sys::shut_down(all.sockets[i], shut);
     rebuild_socket_options(all.sockets[i], object, true);
   }
   all.other_ends.clear();
