@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <string_view>
 #include <thread>
 
@@ -97,7 +98,7 @@ class Life {
       stand_in_.pass_signals(snapshotting_);
       look();
     }
-    look();  // for the last of its output
+    pass_rest_on();
     if (work_.joinable()) work_.join();
     int status = 0;
     while (::waitpid(pid_, &status, 0) == -1 && errno == EINTR) {
@@ -110,9 +111,22 @@ class Life {
   bool wait() const {
     std::vector<::pollfd> waits{{pidfd_, POLLIN, 0}, {stand_in_.fd(), POLLIN, 0}};
     if (start_.ready != nullptr)
-      for (const int number : start_.ready->descriptors()) waits.push_back({number, POLLIN, 0});
+      std::ranges::copy(start_.ready->waits(), std::back_inserter(waits));
     ::poll(waits.data(), waits.size(), patience_ms());
     return waits[0].revents != 0;
+  }
+
+  /// Of its output.  Signals are for us again: where nobody reads it they end us.
+  void pass_rest_on() {
+    look();
+    if (start_.ready == nullptr || !start_.ready->has_rest()) return;
+    const sigset_t signals = foreground_signals();
+    ::pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    while (start_.ready->has_rest()) {
+      std::vector<::pollfd> waits = start_.ready->waits();
+      ::poll(waits.data(), waits.size(), -1);
+      look();
+    }
   }
 
   int patience_ms() const {

@@ -5,18 +5,22 @@
 #include <fmt/format.h>
 #include <icecore/error.hpp>
 #include <poll.h>
+#include <regex.h>
+#include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <regex>
 #include <sstream>
 
 #include "descriptor.hpp"
@@ -62,7 +66,7 @@ class Notified final : public Ready {
   }
 
   std::vector<std::string> environment() const override { return {"NOTIFY_SOCKET=" + name_}; }
-  std::vector<int> descriptors() const override { return {socket_.get()}; }
+  std::vector<::pollfd> waits() const override { return {{socket_.get(), POLLIN, 0}}; }
 
   bool look() override {
     std::array<char, 4096> text{};
@@ -180,36 +184,75 @@ class Delay final : public Watched {
 // ---- log
 // --------------------------------------------------------------------------------------------
 
-/// Its output comes through us, also after the snapshot.
+/// What a line is searched for.  Of regexec(3), not std::regex, which takes a level of the stack
+/// for each byte of a line, and a time that grows with its square.
+class Pattern {
+ public:
+  explicit Pattern(const std::string& text) {
+    if (const int error = ::regcomp(&pattern_, text.c_str(), REG_EXTENDED | REG_NOSUB);
+        error != 0) {
+      std::array<char, 256> message{};
+      ::regerror(error, &pattern_, message.data(), message.size());
+      throw Error{Errc::invalid_argument,
+                  fmt::format("{} is no regular expression: {}", text, message.data())};
+    }
+  }
+  Pattern(const Pattern&) = delete;
+  Pattern& operator=(const Pattern&) = delete;
+  ~Pattern() { ::regfree(&pattern_); }
+
+  bool found_in(const std::string& line) const {
+    ::regmatch_t whole{0, static_cast<::regoff_t>(line.size())};  // also behind a NUL
+    return ::regexec(&pattern_, line.c_str(), 1, &whole, REG_STARTEND) == 0;
+  }
+
+ private:
+  ::regex_t pattern_{};
+};
+
+/// Its output comes through us, also after the snapshot; a piece at each look, so that neither who
+/// writes without end nor who does not read keeps us from passing signals on.
 class Log final : public Ready {
  public:
-  explicit Log(const std::string& pattern)
-      : pattern_(pattern, std::regex::ECMAScript | std::regex::nosubs), out_(1), error_(2) {}
+  explicit Log(const std::string& pattern) : pattern_(pattern), out_(1), error_(2) {
+    ::sigemptyset(&broken_pipe_);
+    ::sigaddset(&broken_pipe_, SIGPIPE);
+  }
 
   int output(int number) const override { return (number == 1 ? out_ : error_).write_end.get(); }
   void started(pid_t) override {
     out_.write_end.close();
     error_.write_end.close();
+    ::pthread_sigmask(SIG_BLOCK, &broken_pipe_, nullptr);  // it is for the program to learn of
   }
-  std::vector<int> descriptors() const override {
-    return {out_.read_end.get(), error_.read_end.get()};
-  }
+  std::vector<::pollfd> waits() const override { return {out_.wait(), error_.wait()}; }
   bool look() override {
     pass_on(out_);
     pass_on(error_);
     return ready_;
   }
+  bool has_rest() const override { return out_.has_rest() || error_.has_rest(); }
 
  private:
-  static constexpr std::size_t kLongestLine = std::size_t{64} << 10;
+  static constexpr std::size_t kLongestLine = 4096;  // a longer one is searched in pieces
 
   struct Stream {
     explicit Stream(int number) : Stream(number, make_pipe()) {}
+
+    ::pollfd wait() const {
+      return unwritten.empty() ? ::pollfd{read_end.get(), POLLIN, 0} : ::pollfd{ours, POLLOUT, 0};
+    }
+    bool has_rest() const {
+      if (!unwritten.empty()) return true;
+      int count = 0;
+      return read_end.get() >= 0 && ::ioctl(read_end.get(), FIONREAD, &count) == 0 && count > 0;
+    }
 
     int ours;
     Descriptor read_end;
     Descriptor write_end;
     std::string line = {};
+    std::string unwritten = {};
 
    private:
     static std::array<int, 2> make_pipe() {
@@ -223,46 +266,52 @@ class Log final : public Ready {
   };
 
   void pass_on(Stream& stream) {
-    std::array<char, 65536> bytes{};
-    for (;;) {
-      const ssize_t count = ::read(stream.read_end.get(), bytes.data(), bytes.size());
-      if (count == 0) stream.read_end.close();
-      if (count <= 0) return;
-      const std::string_view text{bytes.data(), static_cast<std::size_t>(count)};
-      write_all(stream, text);
-      if (!ready_) search(stream, text);
-    }
+    if (stream.unwritten.empty()) read_some(stream);
+    write_some(stream);
   }
 
-  /// When nobody reads ours any more, nobody shall read the program's: it gets SIGPIPE as it would
-  /// have.
-  static void write_all(Stream& stream, std::string_view text) {
-    while (!text.empty()) {
-      const ssize_t count = ::write(stream.ours, text.data(), text.size());
-      if (count < 0 && errno == EAGAIN) {
-        ::pollfd room{stream.ours, POLLOUT, 0};
-        ::poll(&room, 1, -1);
-      } else if (count < 0 && errno != EINTR) {
+  void read_some(Stream& stream) {
+    std::array<char, 65536> bytes{};
+    const ssize_t count = ::read(stream.read_end.get(), bytes.data(), bytes.size());
+    if (count == 0) stream.read_end.close();
+    if (count <= 0) return;
+    stream.unwritten.assign(bytes.data(), static_cast<std::size_t>(count));
+    if (!ready_) search(stream, stream.unwritten);
+  }
+
+  /// As much as does not make us wait.  When nobody reads ours any more, nobody shall read the
+  /// program's: it gets SIGPIPE as it would have.
+  void write_some(Stream& stream) const {
+    std::size_t written = 0;
+    for (::pollfd room{stream.ours, POLLOUT, 0};
+         written < stream.unwritten.size() && ::poll(&room, 1, 0) == 1;) {
+      const std::size_t most = std::min<std::size_t>(stream.unwritten.size() - written, PIPE_BUF);
+      const ssize_t count = ::write(stream.ours, stream.unwritten.data() + written, most);
+      if (count >= 0) {
+        written += static_cast<std::size_t>(count);
+      } else if (errno == EAGAIN) {
+        break;
+      } else if (errno != EINTR) {
+        const ::timespec no_time{};
+        ::sigtimedwait(&broken_pipe_, nullptr, &no_time);
         stream.read_end.close();
-        return;
-      } else if (count > 0) {
-        text.remove_prefix(static_cast<std::size_t>(count));
+        written = stream.unwritten.size();
       }
     }
+    stream.unwritten.erase(0, written);
   }
 
   void search(Stream& stream, std::string_view text) {
     for (const char c : text) {
-      if (c != '\n' && stream.line.size() < kLongestLine) {
-        stream.line += c;
-        continue;
-      }
-      ready_ = ready_ || std::regex_search(stream.line, pattern_);
+      if (c != '\n') stream.line += c;
+      if (c != '\n' && stream.line.size() < kLongestLine) continue;
+      ready_ = ready_ || pattern_.found_in(stream.line);
       stream.line.clear();
     }
   }
 
-  std::regex pattern_;
+  sigset_t broken_pipe_{};
+  Pattern pattern_;
   Stream out_;
   Stream error_;
   bool ready_ = false;
@@ -299,7 +348,7 @@ std::unique_ptr<Ready> make_ready(std::string_view how) {
   if (const auto pattern = behind(how, "log:")) {
     try {
       return std::make_unique<Log>(std::string{*pattern});
-    } catch (const std::regex_error&) {
+    } catch (const Error&) {
       return nullptr;
     }
   }
@@ -309,10 +358,10 @@ std::unique_ptr<Ready> make_ready(std::string_view how) {
 std::string check_ready(const std::string& how) {
   if (const auto pattern = behind(how, "log:")) {
     try {
-      const Log log{std::string{*pattern}};
+      const Pattern compiled{std::string{*pattern}};
       return {};
-    } catch (const std::regex_error& error) {
-      return fmt::format("{} is no regular expression: {}", *pattern, error.what());
+    } catch (const Error& error) {
+      return error.what();
     }
   }
   if (make_ready(how) != nullptr) return {};

@@ -3,6 +3,8 @@
 
 // How `run` learns that a program has done what all its invocations have in common.
 
+#include <poll.h>
+
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -26,13 +28,16 @@ class Ready {
   /// The program runs.
   virtual void started(pid_t /*pid*/) {}
 
-  /// Look again when one of these is readable,
-  virtual std::vector<int> descriptors() const { return {}; }
+  /// Look again when poll(2) finds one of these,
+  virtual std::vector<::pollfd> waits() const { return {}; }
   /// or when this has passed; negative: not because of time.
   virtual std::chrono::milliseconds look_after() const { return std::chrono::milliseconds{-1}; }
 
   /// Looks.  Goes on being called when it has said true, since output has to be passed on.
   virtual bool look() = 0;
+
+  /// Whether there is output left to pass on, of a program that has ended.
+  virtual bool has_rest() const { return false; }
 };
 
 /// "notify", "guest", "port:N", "file:PATH", "log:REGEX" or "delay:SECONDS".  Nothing when it is

@@ -5,12 +5,16 @@
 #include "support/run.hpp"
 
 #include <catch2/catch.hpp>
+#include <fcntl.h>
 #include <icecore/image.hpp>
 #include <icecore/snapshot.hpp>
 #include <icecore/store.hpp>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -222,6 +226,62 @@ bool listens(int port) {
   const ::sockaddr_in address = local_address(port);
   return ::connect(socket.get(), reinterpret_cast<const ::sockaddr*>(&address), sizeof address) ==
          0;
+}
+
+TEST_CASE("run --ready log: lines of any length are searched and passed on") {
+  const TemporaryFolder folder;
+  const Outcome outcome =
+      icecore({"run", "--verbose", "-o", folder / "image", "--ready", "log:.*ready", "--", "sh",
+               "-c", "head -c 1000000 /dev/zero | tr '\\0' x; exit 7"});
+  INFO(outcome.err);
+  CHECK(outcome.status == 7);
+  CHECK(outcome.out == std::string(1'000'000, 'x'));
+}
+
+/// `icecore run --ready log:` of a program that writes without end.
+Process run_endless(const Fixture& fixture, int out, const fs::path& errors) {
+  const Descriptor file{
+      must(::open(errors.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600), "stderr")};
+  return Process::start({ICECORE_TOOL, "run", "--json", "--store", fixture.store(), "--key", "key",
+                         "--ready", "log:never", "--", "yes"},
+                        {.in = 0, .out = out, .error = file.get()});
+}
+
+TEST_CASE("run --ready log: signals reach a program that writes without end") {
+  const Fixture fixture;
+  const fs::path errors = fixture.folder / "errors";
+  const Descriptor nothing{must(::open("/dev/null", O_WRONLY | O_CLOEXEC), "open /dev/null")};
+  Process tool = run_endless(fixture, nothing.get(), errors);
+  const Deadline deadline{kPatience};
+  while (contents(errors).find("\"start\"") == std::string::npos) REQUIRE(!deadline.passed());
+  tool.signal(SIGTERM);
+  CHECK(exit_status(tool.wait()) == 128 + SIGTERM);
+}
+
+TEST_CASE("run --ready log: signals end it where nobody reads") {
+  const Fixture fixture;
+  std::array<int, 2> ends{};
+  must(::pipe2(ends.data(), O_CLOEXEC), "make a pipe");
+  const Descriptor unread{ends[0]}, out{ends[1]};
+  Process tool = run_endless(fixture, out.get(), fixture.folder / "errors");
+  const Deadline deadline{kPatience};
+  for (::pollfd room{out.get(), POLLOUT, 0}; ::poll(&room, 1, 0) == 1;) REQUIRE(!deadline.passed());
+  // The first is the program's, the next one ours, which has only unread output left.
+  do {
+    REQUIRE(!deadline.passed());
+    tool.signal(SIGTERM);
+  } while (!tool.ended(std::chrono::milliseconds{20}));
+  CHECK(exit_status(tool.wait()) == 128 + SIGTERM);
+}
+
+TEST_CASE("run --ready log: a program that goes on when its reader is gone keeps its status") {
+  const TemporaryFolder folder;
+  const std::string run = std::string{ICECORE_TOOL} + " run -o " + (folder / "image").string() +
+                          " --ready log:never -- sh -c 'trap \"\" PIPE; while echo y; do :; done "
+                          "2>/dev/null; exit 9'";
+  const Outcome outcome = test::run({"bash", "-c", "{ " + run + "; echo $? >&2; } | head -n 1"});
+  CHECK(outcome.out == "y\n");
+  CHECK(outcome.err == "9\n");
 }
 
 TEST_CASE("run: ready when it listens on a port") {
