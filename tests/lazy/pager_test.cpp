@@ -237,7 +237,7 @@ TEST_CASE("a pager that is killed again and again is replaced and no byte is wro
   Fixture fixture{"memory_model"};
   std::mt19937 random{Catch::rngSeed() + 1};
   int kills = 0;
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < kRounds / 3; ++round) {  // about a hundred deaths each
     Restored restored{fixture.image(), lazily(Fill::never)};
     const auto served = [&] { return !restored.process().pager_statistics().complete; };
     // Until everything has been touched.
