@@ -25,6 +25,7 @@
 #include "foreground.hpp"
 #include "hidden_gpus.hpp"
 #include "json/json.hpp"
+#include "passed_on.hpp"
 #include "ready.hpp"
 #include "report.hpp"
 #include "restore_options.hpp"
@@ -147,6 +148,7 @@ class Run final : public Invocation {
     if (behind_dashes.empty()) throw CLI::ValidationError{"run", "give a command behind --"};
     if (store_path_.empty() && image_.empty())
       throw CLI::ValidationError{"run", "give --store and --key, or -o"};
+    passed_on_.emplace();
     ::pthread_sigmask(SIG_SETMASK, nullptr, &mask_before_);
     const BlockedSignals blocked{foreground_signals()};
     prepare();
@@ -231,7 +233,9 @@ class Run final : public Invocation {
         why_cold_ = "the image has been replaced";
         return std::nullopt;
       }
-      process.emplace(restore(image, restore_options()));
+      RestoreOptions options = restore_options();
+      passed_on_->give(image, options);
+      process.emplace(restore(image, options));
     } catch (const Error& error) {
       give_up(entry, error);
       return std::nullopt;
@@ -371,7 +375,10 @@ class Run final : public Invocation {
   /// the program that goes on keeps from others, as its port, will be free by then.
   void throw_if_it_would_not_come_back(const fs::path& image) const {
     std::vector<std::string> reasons;
-    for (const Finding& finding : Image::open(image).check(restore_options()))
+    const Image made = Image::open(image);
+    RestoreOptions options = restore_options();
+    passed_on_->give_own(made, options);
+    for (const Finding& finding : made.check(options))
       if (!finding.ok && !finding.transient)
         reasons.push_back(finding.subject + ": " + finding.reason);
     if (!reasons.empty())
@@ -458,6 +465,7 @@ class Run final : public Invocation {
 
   icecore::Invocation invocation_;
   std::vector<std::string> command_;
+  std::optional<PassedOn> passed_on_;
   sigset_t mask_before_{};
   std::optional<Store> store_;
   Wanted wanted_;

@@ -51,7 +51,11 @@ class Running {
     conversation_.begin();
   }
 
-  std::string ask(std::string_view question) { return conversation_.ask(question); }
+  /// It may have been snapshotted between being ready and saying so: then it says so once more.
+  std::string ask(std::string_view question) {
+    std::string answer = conversation_.ask(question);
+    return answer == "ready" ? conversation_.hear() : answer;
+  }
   Conversation& conversation() { return conversation_; }
   Process& tool() { return tool_; }
   int end() {
@@ -383,6 +387,25 @@ TEST_CASE("run: a program that ends before it is ready is not snapshotted") {
   Running running = fixture.run_function({end, "3", "notify"});
   CHECK(exit_status(running.tool().wait()) == status);
   CHECK(fixture.images().empty());
+}
+
+TEST_CASE("run: a program has the pipes that its invocation has passed on, or none") {
+  Fixture fixture;
+  const Arguments with_pipe = {"bash", "-c", "exec 200> >(exec cat); exec \"$@\"", "bash"};
+  fixture.prefix = with_pipe;
+  const std::string secret = fixture.make_image();
+  for (const bool passed_on : {true, false}) {
+    fixture.prefix = passed_on ? with_pipe : Arguments{};
+    Running restored = fixture.run_function();
+    fixture.await(restored, "\"start\":");
+    INFO(restored.errors());
+    REQUIRE(restored.restored());
+    CHECK(restored.ask("secret?") == secret);
+    std::error_code none;
+    const fs::path place = fmt::format("/proc/{}/fd/200", restored.program());
+    CHECK(fs::read_symlink(place, none).native().starts_with("pipe:[") == passed_on);
+    CHECK(restored.end() == 0);
+  }
 }
 
 TEST_CASE("run: a program that never says that it is ready goes on") {
