@@ -24,7 +24,7 @@ void print(const Finding& finding) {
   if (!finding.remedy.empty()) fmt::print("    remedy: {}\n", finding.remedy);
 }
 
-JsonObject describe(const Finding& finding) {
+JsonObject describe_finding(const Finding& finding) {
   JsonObject object;
   object.add("ok", finding.ok)
       .add("subject", finding.subject)
@@ -53,7 +53,9 @@ class Check final : public Invocation {
     const bool restorable = std::ranges::all_of(findings, &Finding::ok);
     if (json) {
       JsonObject object;
-      object.add("image", image_).add("restorable", restorable).add("findings", findings, describe);
+      object.add("image", image_)
+          .add("restorable", restorable)
+          .add("findings", findings, describe_finding);
       fmt::print(json_stream, "{}\n", object.text());
     } else {
       for (const Finding& finding : findings) print(finding);

@@ -30,12 +30,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-int checked(int result, const char* subject) {
-  if (result == -1)
-    throw Error{Errc::io, fmt::format("{}: {}", subject, ::strerrordesc_np(errno)), errno};
-  return result;
-}
-
 // ---- notify, guest ------------------------------------------------------------------------------
 
 struct Address {

@@ -11,15 +11,9 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "descriptor.hpp"
+
 namespace icecore::tool {
-namespace {
-
-int checked(int result, const char* subject) {
-  if (result == -1) throw Error{Errc::io, subject, errno};
-  return result;
-}
-
-}  // namespace
 
 sigset_t not_ignored(std::initializer_list<int> numbers) {
   sigset_t signals;

@@ -31,7 +31,7 @@ std::string count_of(std::uint64_t count, const char* what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
 }
 
-JsonObject describe(const StoreEntry& entry) {
+JsonObject describe_entry(const StoreEntry& entry) {
   JsonObject object;
   object.add("name", entry.name).add("image", entry.image.native());
   add_origin(object, entry)
@@ -102,7 +102,7 @@ class StoreCommand final : public Invocation {
     const std::string refusal = store.refusal(key_);
     if (json) {
       JsonObject object;
-      object.add("key", key_).add("refusal", refusal).add("images", entries, describe);
+      object.add("key", key_).add("refusal", refusal).add("images", entries, describe_entry);
       fmt::print(json_stream, "{}\n", object.text());
       return entries.empty() && refusal.empty() ? 1 : 0;
     }
@@ -148,7 +148,7 @@ class StoreCommand final : public Invocation {
     const Store::Collected collected = store.collect(limits);
     if (json) {
       JsonObject object;
-      object.add("removed", collected.removed, describe)
+      object.add("removed", collected.removed, describe_entry)
           .add("removed_bytes", collected.removed_bytes)
           .add("left_bytes", collected.left_bytes);
       fmt::print(json_stream, "{}\n", object.text());
@@ -199,7 +199,7 @@ class StoreCommand final : public Invocation {
   }
 
   int print_json(const char* name, const std::vector<StoreEntry>& entries) const {
-    fmt::print(json_stream, "{}\n", JsonObject{}.add(name, entries, describe).text());
+    fmt::print(json_stream, "{}\n", JsonObject{}.add(name, entries, describe_entry).text());
     return 0;
   }
 

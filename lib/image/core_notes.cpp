@@ -2,6 +2,7 @@
 #include "image/core_notes.hpp"
 
 #include <elf.h>
+#include <signal.h>
 #include <sys/procfs.h>
 #include <sys/user.h>
 
@@ -17,8 +18,6 @@ namespace {
 
 constexpr char kCore[] = "CORE";
 constexpr char kLinux[] = "LINUX";
-
-constexpr std::size_t kSiginfoBytes = 128;
 
 // The legacy part of the XSAVE area is what fxsave writes.  In its last bytes, which the CPU leaves
 // alone, the kernel tells readers of NT_X86_XSTATE which components the area has room for.
@@ -60,7 +59,7 @@ void append_prpsinfo(Bytes& out, const state::ProcessT& process) {
 
 // All zero: no signal ended the process.
 void append_siginfo(Bytes& out) {
-  append_note(out, kCore, NT_SIGINFO, std::array<std::byte, kSiginfoBytes>{});
+  append_note(out, kCore, NT_SIGINFO, std::array<std::byte, sizeof(siginfo_t)>{});
 }
 
 // Counts and offsets in pages, then one name for each range.

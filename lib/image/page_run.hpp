@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
-namespace icecore {
+#include "sys/page.hpp"
 
-inline constexpr std::size_t kPageSize = 4096;
+namespace icecore {
 
 /// Stored pages at addresses between these are the contents of files, each as if it were mapped
 /// there: beyond everything that a process can map.

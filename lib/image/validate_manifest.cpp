@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "image/validate_manifest.hpp"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <string>
 #include <string_view>
@@ -15,7 +17,6 @@ namespace icecore {
 namespace {
 
 constexpr std::size_t kRegistersBytes = 216;  // struct user_regs_struct
-constexpr std::size_t kSiginfoBytes = 128;    // siginfo_t
 constexpr std::size_t kLimits = 16;
 constexpr std::size_t kMaxAffinityWords = 1024;
 constexpr std::size_t kMaxNodeWords = 16;
@@ -46,7 +47,7 @@ void validate_task_name(const std::string& name) {
 }
 
 void validate_pending(const std::vector<std::uint8_t>& pending) {
-  require(pending.size() % kSiginfoBytes == 0, "pending signals of {} bytes", pending.size());
+  require(pending.size() % sizeof(siginfo_t) == 0, "pending signals of {} bytes", pending.size());
 }
 
 // ---- threads and signals --------------------------------------------------------------------

@@ -84,13 +84,13 @@ void validate_guards(const state::AddressSpaceT& space) {
 }
 
 void validate_segments(const state::AddressSpaceT& space) {
-  constexpr std::uint32_t kMode = 02777;  // SHM_LOCKED, permissions
+  constexpr std::uint32_t kSegmentMode = 02777;  // SHM_LOCKED, permissions
   std::unordered_set<std::uint32_t> objects;
   for (const auto& segment : space.segments) {
     require(segment != nullptr, "an absent segment of shared memory");
     validate_index(segment->object, space.shared_objects.size(), "segment of shared object");
     require(objects.insert(segment->object).second, "two segments are one shared object");
-    require(segment->id >= 0 && (segment->mode & ~kMode) == 0, "segment {} of mode {:#o}",
+    require(segment->id >= 0 && (segment->mode & ~kSegmentMode) == 0, "segment {} of mode {:#o}",
             segment->id, segment->mode);
     const std::uint64_t size = space.shared_objects[segment->object].size();
     require(size <= kAddressEnd && segment->size <= size && size - segment->size < kPageSize,

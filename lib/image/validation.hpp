@@ -50,8 +50,4 @@ inline void validate_optional_index(std::int64_t index, std::size_t size, const 
   if (index != -1) validate_index(index, size, what);
 }
 
-inline std::uint64_t up_to_page(std::uint64_t bytes) {
-  return (bytes + kPageSize - 1) / kPageSize * kPageSize;
-}
-
 }  // namespace icecore

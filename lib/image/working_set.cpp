@@ -43,10 +43,6 @@ struct Entry {
 static_assert(sizeof(Entry) == 24);
 static_assert(sizeof(FilePages) == 16);
 
-constexpr std::uint64_t up_to_page(std::uint64_t bytes) {
-  return (bytes + kPageSize - 1) / kPageSize * kPageSize;
-}
-
 std::uint64_t pages_of(const ImageReader& image, std::uint32_t file) {
   return up_to_page(image.manifest().process->files[file]->size) / kPageSize;
 }

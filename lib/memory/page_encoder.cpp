@@ -56,6 +56,8 @@ constexpr std::size_t slab_bytes(Encoding encoding) {
   return encoding == Encoding::raw ? kRawSlabBytes : kZstdSlabBytes;
 }
 
+}  // namespace
+
 struct Slab {
   explicit Slab(Encoding encoding)
       : pages(encoding == Encoding::raw
@@ -80,6 +82,8 @@ struct Slab {
   sys::Mapping encoded;               // zstd
   std::vector<Frame> frames;          // zstd
 };
+
+namespace {
 
 void encode_slab(FrameEncoder& encoder, Slab& slab) {
   std::size_t encoded_bytes = 0;

@@ -268,9 +268,9 @@ bool PagerProcess::wait_filled(std::optional<std::chrono::milliseconds> patience
 }
 
 void PagerProcess::let_it_see_the_end() const {
-  constexpr std::chrono::milliseconds kPatience{100}, kOften{1};
+  constexpr std::chrono::milliseconds kLongest{100}, kOften{1};
   if (head().record == 0) return;
-  for (auto left = kPatience; left.count() > 0 && head().end_seen == 0; left -= kOften)
+  for (auto left = kLongest; left.count() > 0 && head().end_seen == 0; left -= kOften)
     if (sys::wait_hang_up(socket_, kOften)) return;
 }
 

@@ -26,7 +26,7 @@ constexpr std::uint64_t kGetMemoryMerge = 68;
 constexpr std::uint64_t kGetRegistrations = 1 << 9;
 
 /// Features that every process may use without asking: all but AMX tile data.
-constexpr std::uint64_t kTileData = std::uint64_t{1} << 18;
+constexpr std::uint64_t kTileDataPermission = std::uint64_t{1} << 18;
 
 constexpr std::array kNamespaces{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"};
 
@@ -177,7 +177,7 @@ void rebuild_attributes(const state::ProcessT& process, int working_directory, b
     calls.call("begin a session", SYS_setsid, {});
   else if (process.session == process.pid || process.group == process.pid)
     calls.call("begin a process group", SYS_setpgid, {0, 0});
-  if ((process.xstate_permission & kTileData) != 0)
+  if ((process.xstate_permission & kTileDataPermission) != 0)
     calls.call("ask for AMX", SYS_arch_prctl, {kRequestXcompPermission, 18});
   if (process.merge_memory)
     calls.call("let all memory be merged", SYS_prctl, {kSetMemoryMerge, 1, 0, 0, 0});

@@ -15,7 +15,6 @@ namespace icecore {
 namespace {
 
 constexpr std::string_view kDeleted = " (deleted)";
-constexpr std::string_view kMemfd = "/memfd:";
 
 void note(state::FileT& file, const sys::FileStatus& status) {
   file.device = status.st_dev;
@@ -138,7 +137,7 @@ void FileTable::find_or_keep(state::FileT& file, const sys::FileStatus& status,
   file.kept->first_page = kept.address;
   file.kept->owner = status.st_uid;
   file.kept->group = status.st_gid;
-  if (file.path.starts_with(kMemfd)) {
+  if (file.path.starts_with(kMemfdPath)) {
     file.kept->kind = state::KeptKind::memory;
     file.kept->seals = sys::seals(kept.file);
   } else {

@@ -14,6 +14,9 @@
 
 namespace icecore {
 
+/// With this begins the path of a memfd.
+inline constexpr std::string_view kMemfdPath = "/memfd:";
+
 /// The files that a process has mapped or open, by identity: each once.
 ///
 /// Capture notes what the kernel knows while the process stands still; complete() reads what lies

@@ -13,7 +13,6 @@
 namespace icecore {
 namespace {
 
-constexpr std::string_view kMemfd = "/memfd:";
 constexpr mode_t kPermissions = 07777;
 constexpr mode_t kMayExecute = 0111;
 constexpr int kLargeFile = 0100000;  // O_LARGEFILE, as the kernel shows it
@@ -23,7 +22,7 @@ sys::Fd make_empty(const state::FileT& file, const std::string& root) {
     return sys::make_unnamed_file(existing_folder(root, file.path), file.kept->linkable);
   const bool executable =
       (file.mode & kMayExecute) != 0 || (file.kept->seals & sys::kSealExec) == 0;
-  return sys::make_memfd(file.path.substr(kMemfd.size()), executable);
+  return sys::make_memfd(file.path.substr(kMemfdPath.size()), executable);
 }
 
 void fill(const sys::Fd& file, std::uint64_t address, std::uint64_t size, const PageStore& store,

@@ -30,8 +30,8 @@
 namespace icecore {
 namespace {
 
-constexpr std::size_t kLeaderCalls = 112;
-constexpr std::size_t kLeaderBytes = std::size_t{16} << 10;
+constexpr std::size_t kQuestions = 112;
+constexpr std::size_t kQuestionBytes = std::size_t{16} << 10;
 
 constexpr std::size_t kThreadCalls =
     ThreadQuestions::kCalls + ThreadSettingQuestions::kCalls + CredentialQuestions::kCalls;
@@ -75,11 +75,11 @@ class Interview {
  public:
   Interview(Capture& capture, Foothold& foothold, const std::vector<sys::ListedTimer>& timers)
       : threads_(capture.process.threads()),
-        leader_bytes_(kLeaderBytes + TimerQuestions::bytes(timers.size())),
+        leader_bytes_(kQuestionBytes + TimerQuestions::bytes(timers.size())),
         remote_(foothold, capture.process.leader(), capture.memory,
                 leader_bytes_ + threads_.size() * kThreadBytes),
         leader_list_(remote_.data_begin(), leader_bytes_,
-                     kLeaderCalls + TimerQuestions::calls(timers.size())),
+                     kQuestions + TimerQuestions::calls(timers.size())),
         time_(leader_list_, timers),
         signals_(leader_list_),
         attributes_(leader_list_) {

@@ -28,6 +28,7 @@
 #include "state/timers.hpp"
 #include "sys/call.hpp"
 #include "sys/check.hpp"
+#include "sys/page.hpp"
 #include "sys/procfs.hpp"
 #include "sys/spawn.hpp"
 #include "sys/time.hpp"
@@ -38,14 +39,11 @@ namespace {
 using state::MappingFlag;
 using state::MappingKind;
 
-constexpr std::size_t kPage = 4096;
 constexpr std::size_t kLeaderCalls = 4096;
 constexpr std::size_t kLeaderBytes = std::size_t{1} << 20;
 constexpr std::size_t kInitBytes = std::size_t{64} << 10;
 constexpr std::size_t kInitListBytes = std::size_t{16} << 10;
 constexpr std::uint64_t kVdsoRoom = std::uint64_t{64} << 10;
-
-std::uint64_t up_to_page(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
 /// What the CallList of a thread takes.
 struct Needs {
@@ -82,7 +80,7 @@ Needs needs_of(const state::ProcessT& image, const state::ThreadT& thread) {
 }
 
 std::size_t area_bytes(const state::ProcessT& image) {
-  std::size_t bytes = kPage + kLeaderBytes;
+  std::size_t bytes = kPageSize + kLeaderBytes;
   for (const auto& thread : image.threads) bytes += needs_of(image, *thread).bytes;
   return up_to_page(bytes);
 }
@@ -438,7 +436,7 @@ void ProcessRebuild::rebuild_timeouts() {
                                  .timespec = remote_->data_begin()};
     const std::array<std::int64_t, 2> timespec{left.count() / 1'000'000'000,
                                                left.count() % 1'000'000'000};
-    std::memcpy(process_->area().data() + kPage, timespec.data(), sizeof timespec);
+    std::memcpy(process_->area().data() + kPageSize, timespec.data(), sizeof timespec);
     registers = rebuild_timeout(process_->threads()[i], registers, left, scratch);
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "state/seccomp.hpp"
 
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -16,7 +17,6 @@ namespace icecore {
 namespace {
 
 constexpr std::uint64_t kStrict = 1;
-constexpr std::uint64_t kCapSysAdmin = std::uint64_t{1} << 21;
 
 std::uint64_t mode_of(const sys::Status& status) { return status.number("Seccomp"); }
 
@@ -132,7 +132,7 @@ void rebuild_seccomp(const state::SeccompT& seccomp, CallList& list) {
 void refuse_lacking_seccomp(const state::ProcessT& process, const sys::Status& own,
                             Refusals& refusals) {
   if (!uses_seccomp(process)) return;
-  if ((own.number("CapEff", 16) & kCapSysAdmin) != 0 && mode_of(own) == 0) return;
+  if ((own.number("CapEff", 16) >> CAP_SYS_ADMIN & 1) != 0 && mode_of(own) == 0) return;
   refusals.add(
       "seccomp: the process had it: to put it back icecore needs CAP_SYS_ADMIN, and no seccomp of "
       "its own (containers: seccomp=unconfined)");

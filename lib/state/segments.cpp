@@ -11,19 +11,17 @@
 #include <cstdlib>
 
 #include "icecore/error.hpp"
+#include "sys/page.hpp"
 #include "sys/shared_memory.hpp"
 
 namespace icecore {
 namespace {
 
-constexpr std::string_view kName = "/SYSV";
-constexpr std::uint64_t kPage = 4096;
-
-std::uint64_t up_to_page(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+constexpr std::string_view kSegmentName = "/SYSV";
 
 /// As it was when the segment was made.
 int key_in(const sys::Vma& vma) {
-  return static_cast<int>(std::strtoul(vma.name.c_str() + kName.size(), nullptr, 16));
+  return static_cast<int>(std::strtoul(vma.name.c_str() + kSegmentName.size(), nullptr, 16));
 }
 
 bool is_left_behind(const state::SegmentT& segment, const sys::SegmentStatus& status) {
@@ -35,7 +33,7 @@ bool is_left_behind(const state::SegmentT& segment, const sys::SegmentStatus& st
 }  // namespace
 
 bool SegmentCapture::is_one(const sys::Vma& vma) {
-  return vma.shared && vma.name.starts_with(kName);
+  return vma.shared && vma.name.starts_with(kSegmentName);
 }
 
 bool SegmentCapture::add(const sys::Vma& vma, std::uint64_t object, Refusals& refusals) {

@@ -17,7 +17,7 @@ constexpr int PR_GET_TID_ADDRESS = 40;
 #endif
 
 constexpr std::size_t kXsaveHeader = 512;  // xstate_bv is its first word
-constexpr int kTileData = 18;              // XSAVE component of AMX tiles
+constexpr int kTileDataComponent = 18;     // XSAVE component of AMX tiles
 
 struct AlternateStack {
   std::uint64_t address;
@@ -182,7 +182,7 @@ sys::Registers registers_of(const state::ThreadT& thread) {
 }
 
 bool uses_tile_data(const state::ThreadT& thread) {
-  return (xsave_components(thread.xstate) >> kTileData & 1) != 0;
+  return (xsave_components(thread.xstate) >> kTileDataComponent & 1) != 0;
 }
 
 void rebuild_registers(const state::ThreadT& thread, const sys::Registers& registers, pid_t tid,

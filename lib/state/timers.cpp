@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "state/timers.hpp"
 
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/time.h>
 #include <time.h>
@@ -18,7 +19,6 @@ namespace icecore {
 namespace {
 
 constexpr std::size_t kIntervalTimers = 3;
-constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr int kRestoreIds = 77;  // PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15
 
 // CLOCK_THREAD_CPUTIME_ID and CLOCK_PROCESS_CPUTIME_ID as /proc/PID/timers shows them: whose they
@@ -27,7 +27,7 @@ constexpr int kOwnThread = -2;
 constexpr int kOwnProcess = -6;
 
 std::uint64_t as_ns(const ::timespec& time) {
-  return static_cast<std::uint64_t>(time.tv_sec) * kSecond +
+  return static_cast<std::uint64_t>(time.tv_sec) * sys::kSecond +
          static_cast<std::uint64_t>(time.tv_nsec);
 }
 
@@ -37,8 +37,8 @@ std::uint64_t as_us(const ::timeval& time) {
 }
 
 ::timespec as_timespec(std::uint64_t ns) {
-  return {.tv_sec = static_cast<::time_t>(ns / kSecond),
-          .tv_nsec = static_cast<long>(ns % kSecond)};
+  return {.tv_sec = static_cast<::time_t>(ns / sys::kSecond),
+          .tv_nsec = static_cast<long>(ns % sys::kSecond)};
 }
 
 ::timeval as_timeval(std::uint64_t us) {
@@ -333,18 +333,17 @@ ClockOffsets clock_offsets(const state::ProcessT& process) {
 
 void refuse_lacking_clocks(const state::ProcessT& process, const sys::Status& own,
                            Refusals& refusals) {
-  constexpr std::uint64_t kCapSysAdmin = std::uint64_t{1} << 21;
   if (process.time && !process.time->timers.empty() &&
       process.time->timers.back().id() > kMostCounted && !sys::can_choose_timer_ids())
     refusals.add("POSIX timer {}: this kernel cannot give it its id: Linux 6.15 is needed",
                  process.time->timers.back().id());
   const ClockOffsets forward = clock_offsets(process);
   if (!forward.needed()) return;
-  if ((own.number("CapEff", 16) & kCapSysAdmin) == 0)
+  if ((own.number("CapEff", 16) >> CAP_SYS_ADMIN & 1) == 0)
     refusals.add(
         "clock: CLOCK_MONOTONIC of the process is {} s ahead of this machine's, so it needs a time "
         "namespace: CAP_SYS_ADMIN is needed",
-        forward.monotonic_ns / kSecond);
+        forward.monotonic_ns / sys::kSecond);
 }
 
 }  // namespace icecore

@@ -14,7 +14,7 @@
 namespace icecore {
 namespace {
 
-constexpr std::int64_t kFormat = 1;
+constexpr std::int64_t kEntryFormat = 1;
 
 std::chrono::sys_seconds time_of(std::int64_t seconds) {
   return std::chrono::sys_seconds{std::chrono::seconds{seconds}};
@@ -79,7 +79,7 @@ std::filesystem::path format_file(const std::filesystem::path& store) {
 
 std::string to_json(const StoreEntry& entry) {
   JsonObject object;
-  return add_origin(object.add("format", kFormat), entry).text();
+  return add_origin(object.add("format", kEntryFormat), entry).text();
 }
 
 std::optional<StoreEntry> read_entry(const Place& place) {
@@ -87,7 +87,7 @@ std::optional<StoreEntry> read_entry(const Place& place) {
   if (!text) return std::nullopt;
   try {
     const JsonValue object = JsonValue::parse(*text);
-    if (object["format"].number() != kFormat) return std::nullopt;  // of a newer icecore
+    if (object["format"].number() != kEntryFormat) return std::nullopt;  // of a newer icecore
     StoreEntry entry = parse(object, place);
     add_uses(place, entry);
     add_failure(place, entry);
@@ -101,7 +101,7 @@ bool is_damaged_entry(const Place& place) {
   const auto text = sys::try_read_file(place.entry());
   if (!text) return true;
   try {
-    return JsonValue::parse(*text)["format"].number() == kFormat && !read_entry(place);
+    return JsonValue::parse(*text)["format"].number() == kEntryFormat && !read_entry(place);
   } catch (const Error&) {
     return true;
   }

@@ -39,7 +39,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFormat = "1\n";
+constexpr const char* kStoreFormat = "1\n";
 constexpr const char* kImageSuffix = ".icecore";
 
 std::chrono::sys_seconds now() {
@@ -169,7 +169,7 @@ std::string why_unfit(const StoreEntry& entry, const Wanted& wanted) {
 Store Store::open(const fs::path& folder) {
   return guarded([&] {
     if (const auto format = sys::try_read_file(format_file(folder))) {
-      if (*format != kFormat)
+      if (*format != kStoreFormat)
         throw Error{Errc::incompatible,
                     fmt::format("store {}: is of a newer icecore", folder.string())};
       return Store{folder, false};
@@ -181,7 +181,7 @@ Store Store::open(const fs::path& folder) {
                               "file icecore-store",
                               folder.string())};
     fs::create_directories(folder / "keys");
-    write_file(format_file(folder), kFormat);
+    write_file(format_file(folder), kStoreFormat);
     return Store{folder, false};
   });
 }

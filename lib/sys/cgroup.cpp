@@ -18,12 +18,12 @@ struct Version {
   const char* used;
   const char* cache[2];  ///< in memory.stat
 };
-constexpr Version kSecond{
+constexpr Version kVersion2{
     "/sys/fs/cgroup", "memory.max", "memory.current", {"inactive_file ", "active_file "}};
-constexpr Version kFirst{"/sys/fs/cgroup/memory",
-                         "memory.limit_in_bytes",
-                         "memory.usage_in_bytes",
-                         {"total_inactive_file ", "total_active_file "}};
+constexpr Version kVersion1{"/sys/fs/cgroup/memory",
+                            "memory.limit_in_bytes",
+                            "memory.usage_in_bytes",
+                            {"total_inactive_file ", "total_active_file "}};
 
 /// Version 1 has such a number where version 2 has "max".
 constexpr std::uint64_t kUnlimited = std::uint64_t{1} << 62;
@@ -77,7 +77,7 @@ std::optional<MemoryRoom> memory_room(pid_t pid) {
     if (!controllers.empty() && controllers != "memory") return;
     for (;; group.resize(group.rfind('/'))) {
       if (group == "/") group.clear();
-      const auto room = room_of(controllers.empty() ? kSecond : kFirst, group);
+      const auto room = room_of(controllers.empty() ? kVersion2 : kVersion1, group);
       if (room && (!least || room->bytes < least->bytes)) least = room;
       if (group.empty()) break;
     }

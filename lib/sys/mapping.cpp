@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "sys/call.hpp"
+#include "sys/page.hpp"
 
 namespace icecore::sys {
 namespace {
@@ -37,8 +38,7 @@ Mapping::~Mapping() {
 
 bool try_populate(std::span<const std::byte> pages) noexcept {
   constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ
-  constexpr std::uintptr_t kPage = 4096;
-  const auto start = reinterpret_cast<std::uintptr_t>(pages.data()) / kPage * kPage;
+  const auto start = reinterpret_cast<std::uintptr_t>(pages.data()) / kPageSize * kPageSize;
   const auto end = reinterpret_cast<std::uintptr_t>(pages.data() + pages.size());
   return ::madvise(reinterpret_cast<void*>(start), end - start, kPopulateRead) == 0 ||
          errno == EINVAL;  // an older kernel, or not a mapping of a file (the fuzzer's)

@@ -9,21 +9,18 @@
 #include <cstdlib>
 
 #include "sys/mapping.hpp"
+#include "sys/page.hpp"
 #include "sys/procfs.hpp"
 
 namespace icecore::sys {
-namespace {
-
-constexpr std::size_t kPage = 4096;
-
-}  // namespace
+namespace {}  // namespace
 
 bool has_droppable_memory() noexcept {
   constexpr int kMapDroppable = 8;
   void* const page =
-      ::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, kMapDroppable | MAP_ANONYMOUS, -1, 0);
+      ::mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, kMapDroppable | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) return false;
-  ::munmap(page, kPage);
+  ::munmap(page, kPageSize);
   return true;
 }
 
@@ -34,8 +31,8 @@ bool has_sealing() noexcept {
 
 bool has_guard_pages() noexcept {
   constexpr int kGuardInstall = 102;
-  const Mapping page = Mapping::anonymous(kPage);
-  return ::madvise(page.data(), kPage, kGuardInstall) == 0;
+  const Mapping page = Mapping::anonymous(kPageSize);
+  return ::madvise(page.data(), kPageSize, kGuardInstall) == 0;
 }
 
 std::uint64_t free_huge_pages(std::uint64_t size_bytes) {

@@ -66,7 +66,7 @@ bool starts_mapping(std::string_view line) {
 std::vector<Vma> parse_maps(std::string_view text) {
   constexpr std::string_view kFlags = "VmFlags: ";
   constexpr std::string_view kProtectionKey = "ProtectionKey:";
-  constexpr std::string_view kPageSize = "KernelPageSize:";
+  constexpr std::string_view kKernelPageSize = "KernelPageSize:";
   std::vector<Vma> vmas;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
@@ -77,9 +77,10 @@ std::vector<Vma> parse_maps(std::string_view text) {
     else if (line.starts_with(kProtectionKey) && !vmas.empty())
       vmas.back().protection_key =
           static_cast<unsigned>(std::atoi(std::string{line.substr(kProtectionKey.size())}.c_str()));
-    else if (line.starts_with(kPageSize) && !vmas.empty())
+    else if (line.starts_with(kKernelPageSize) && !vmas.empty())
       vmas.back().page_size =
-          std::strtoull(std::string{line.substr(kPageSize.size())}.c_str(), nullptr, 10) * 1024;
+          std::strtoull(std::string{line.substr(kKernelPageSize.size())}.c_str(), nullptr, 10) *
+          1024;
     else if (line.starts_with(kFlags) && !vmas.empty())
       vmas.back().flags = line.substr(kFlags.size());
   }

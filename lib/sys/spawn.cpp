@@ -29,7 +29,7 @@ extern "C" long icecore_clone3(struct clone_args* arguments, std::size_t size, v
 namespace icecore::sys {
 namespace {
 
-constexpr std::size_t kStackBytes = 64 << 10;
+constexpr std::size_t kChildStackBytes = 64 << 10;
 
 /// What the child works from.  In our memory, which it shares until it execs.
 struct ChildOrders {
@@ -77,7 +77,7 @@ __attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void ch
 }  // namespace
 
 Spawned spawn_stopped(const SpawnRequest& request) {
-  const Mapping stack = Mapping::anonymous(kStackBytes);
+  const Mapping stack = Mapping::anonymous(kChildStackBytes);
   const Fd ourselves = open_process(::getpid());
   ChildOrders orders{request.program.get(), request.first.get(), request.second.get(),
                      ourselves.get()};

@@ -20,7 +20,7 @@ extern "C" long icecore_clone3(struct clone_args* arguments, std::size_t size, v
 namespace icecore::sys {
 namespace {
 
-constexpr std::size_t kStackBytes = 64 << 10;
+constexpr std::size_t kTestamentStackBytes = 64 << 10;
 
 }  // namespace
 
@@ -41,7 +41,7 @@ __attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void Te
 }
 
 Testament::Testament(std::vector<LastCall> calls)
-    : calls_(std::move(calls)), stack_(Mapping::anonymous(kStackBytes)) {
+    : calls_(std::move(calls)), stack_(Mapping::anonymous(kTestamentStackBytes)) {
   int ends[2];
   checked([&] { return ::pipe2(ends, O_CLOEXEC); }, "make a pipe");
   wait_ = Fd{ends[0]};

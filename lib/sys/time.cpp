@@ -17,8 +17,6 @@
 namespace icecore::sys {
 namespace {
 
-constexpr std::int64_t kSecond = 1'000'000'000;
-
 struct Offsets {
   std::int64_t monotonic_ns = 0;
   std::int64_t boottime_ns = 0;

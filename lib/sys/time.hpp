@@ -16,6 +16,8 @@
 
 namespace icecore::sys {
 
+inline constexpr std::int64_t kSecond = 1'000'000'000;  ///< in nanoseconds
+
 /// A clock as we see it.
 std::int64_t clock_ns(int clock);
 

@@ -11,11 +11,10 @@
 #include <cstdlib>
 
 #include "sys/call.hpp"
+#include "sys/time.hpp"
 
 namespace icecore::sys {
 namespace {
-
-constexpr std::int64_t kSecond = 1'000'000'000;
 
 std::string required(const DescriptorInfo& info, const char* name, const char* kind) {
   auto text = info.field(name);

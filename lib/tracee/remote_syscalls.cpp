@@ -9,12 +9,12 @@
 #include "icecore/error.hpp"
 #include "sys/call.hpp"
 #include "sys/check.hpp"
+#include "sys/page.hpp"
 #include "tracee/batch.hpp"
 
 namespace icecore {
 namespace {
 
-constexpr std::size_t kPage = 4096;
 static_assert(kListBytes == kContextBytes);
 
 }  // namespace
@@ -93,7 +93,7 @@ RemoteSyscalls::RemoteSyscalls(Foothold& foothold, Tracee& leader, const sys::Re
       foothold_(&foothold),
       memory_(&memory),
       inner_pid_(leader.inner_tid()),
-      size_bytes_((size_bytes + 2 * kPage - 1) / kPage * kPage),
+      size_bytes_((size_bytes + 2 * kPageSize - 1) / kPageSize * kPageSize),
       report_signal_(foothold.report_signal()) {
   // Executable first, then writable: never both, which some processes are not allowed (MDWE).
   const std::int64_t mapped =
@@ -105,7 +105,7 @@ RemoteSyscalls::RemoteSyscalls(Foothold& foothold, Tracee& leader, const sys::Re
   }
   remote_ = static_cast<std::uint64_t>(mapped);
   const std::int64_t writable = foothold.call(
-      leader, SYS_mprotect, {remote_ + kPage, size_bytes_ - kPage, PROT_READ | PROT_WRITE});
+      leader, SYS_mprotect, {remote_ + kPageSize, size_bytes_ - kPageSize, PROT_READ | PROT_WRITE});
   leader.put_back();
   if (is_error(writable))
     sys::throw_errno(static_cast<int>(-writable), "protect memory in the process");
@@ -131,7 +131,7 @@ RemoteSyscalls::~RemoteSyscalls() {
   }
 }
 
-std::uint64_t RemoteSyscalls::data_begin() const noexcept { return remote_ + kPage; }
+std::uint64_t RemoteSyscalls::data_begin() const noexcept { return remote_ + kPageSize; }
 
 std::uint64_t RemoteSyscalls::syscall_instruction() const noexcept {
   constexpr std::array kSyscall{std::byte{0x0f}, std::byte{0x05}};

@@ -10,8 +10,6 @@
 
 namespace icecore {
 
-using Clock = std::chrono::steady_clock;
-
 RunningThread::RunningThread(Tracee& thread)
     : thread_(thread), mask_(sys::signal_mask(thread.tid())) {
   sys::set_signal_mask(thread_.tid(), ~(sys::SignalMask{1} << (SIGTRAP - 1)));
@@ -62,11 +60,11 @@ void RunningThread::stop() {
   if (!running_) return;
   if (!sys::seize(thread_.tid())) throw_ended();
   sys::interrupt(thread_.tid());
-  const auto deadline = Clock::now() + kPatience;
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
   for (;;) {
     const auto report = sys::poll_stop(thread_.tid());
     if (report && take(*report)) break;
-    if (Clock::now() > deadline) {
+    if (std::chrono::steady_clock::now() > deadline) {
       running_ = false;
       throw Error{
           Errc::unsupported,

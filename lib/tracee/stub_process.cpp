@@ -9,6 +9,7 @@
 #include "sys/call.hpp"
 #include "sys/check.hpp"
 #include "sys/files.hpp"
+#include "sys/page.hpp"
 #include "sys/process.hpp"
 #include "sys/procfs.hpp"
 #include "sys/spawn.hpp"
@@ -26,7 +27,6 @@ namespace {
 
 constexpr std::uint64_t kStubAddress = 0x10000;  // arch/x86_64/stub.S
 constexpr int kArea = 3;
-constexpr std::uint64_t kPage = 4096;
 
 std::uint64_t address_of(const std::byte* code) {
   return kStubAddress + static_cast<std::uint64_t>(code - icecore_stub_begin);
@@ -96,8 +96,8 @@ void StubProcess::map_area(std::uint64_t address) {
     if (mapped < 0) sys::throw_errno(static_cast<int>(-mapped), "map memory in the new process");
     ICECORE_CHECK(static_cast<std::uint64_t>(mapped) == address + offset);
   };
-  map(0, kPage, PROT_READ | PROT_EXEC);
-  map(kPage, area_.size() - kPage, PROT_READ | PROT_WRITE);
+  map(0, kPageSize, PROT_READ | PROT_EXEC);
+  map(kPageSize, area_.size() - kPageSize, PROT_READ | PROT_WRITE);
 }
 
 sys::Fd StubProcess::let_run() noexcept {

@@ -20,8 +20,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::c_threads_test {
 
 std::atomic<int> signals_received;
 
@@ -146,5 +145,4 @@ TEST_CASE("the C interface serves many threads at once") {
   ::sigaction(SIGUSR1, &before, nullptr);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::c_threads_test

@@ -14,8 +14,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::debugger_test {
 
 namespace fs = std::filesystem;
 
@@ -126,5 +125,4 @@ TEST_CASE("readelf lists the threads and mapped files of an image") {
   CHECK(target.running());
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::debugger_test

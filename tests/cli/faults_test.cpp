@@ -19,8 +19,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::faults_test {
 
 namespace fs = std::filesystem;
 
@@ -354,5 +353,4 @@ TEST_CASE("two restores at once do not disturb each other") {
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::faults_test

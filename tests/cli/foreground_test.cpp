@@ -15,8 +15,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::foreground_test {
 
 struct Fixture {
   TemporaryFolder folder;
@@ -107,5 +106,4 @@ TEST_CASE("restore --detach prints the pid and leaves the process running") {
   CHECK(adopter.find_half_built(conversation) == "");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::foreground_test

@@ -16,8 +16,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::guest_test {
 
 /// Callbacks run beside the rest of the program.
 template <class Answering>
@@ -270,5 +269,4 @@ TEST_CASE("python: an exception in a callback refuses the snapshot") {
   CHECK(target.ask("ping") == "pong");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::guest_test

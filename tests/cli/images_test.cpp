@@ -18,8 +18,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::images_test {
 
 namespace fs = std::filesystem;
 
@@ -276,5 +275,4 @@ TEST_CASE("check tells of clocks that have to be set forward") {
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::images_test

@@ -9,8 +9,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::json_test {
 
 constexpr const char* kPython = "/usr/bin/python3";
 
@@ -82,5 +81,4 @@ TEST_CASE("restore --json leaves standard output to the process") {
   CHECK(evaluate(restored.err, "o['total_us'] > 0") == "True");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::json_test

@@ -19,8 +19,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::refusals_test {
 
 namespace fs = std::filesystem;
 
@@ -371,5 +370,4 @@ TEST_CASE("a fifo that others hold needs a word at restore") {
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::refusals_test

@@ -31,8 +31,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::run_test {
 
 namespace fs = std::filesystem;
 
@@ -771,5 +770,4 @@ TEST_CASE("check --host decides from two files") {
   CHECK(icecore({"check", image, "--host", host}).status == 1);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::run_test

@@ -9,8 +9,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::runtime_example_test {
 
 /// The example, with an image of the target "function".
 class Runtime {
@@ -59,5 +58,4 @@ TEST_CASE("the example runtime answers each request from a process of its own") 
   CHECK(target.ask("ping") == "pong");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::runtime_example_test

@@ -18,8 +18,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::terminal_test {
 
 /// A terminal window, and the program that leads the session in it.
 class Window {
@@ -218,5 +217,4 @@ TEST_CASE("a program that has no more than its streams of a terminal comes back 
   CHECK_THAT(restored.ask("check?"), Catch::StartsWith("wrong: "));  // it sees that
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::terminal_test

@@ -9,8 +9,7 @@
 #include "compat/platform.hpp"
 #include "icecore/error.hpp"
 
-namespace icecore {
-namespace {
+namespace icecore::host_test {
 
 Host machine(std::vector<std::string> features, const std::string& vdso = "00") {
   Host host;
@@ -79,5 +78,4 @@ TEST_CASE("a baseline leaves out the vector extensions beyond it and nothing els
   CHECK_THROWS_AS(baseline_environment("v3"), Error);
 }
 
-}  // namespace
-}  // namespace icecore
+}  // namespace icecore::host_test

@@ -18,8 +18,7 @@
 #include "support/run.hpp"
 #include "support/stepper.hpp"
 
-namespace test {
-namespace {
+namespace test::gpu_faults_test {
 
 namespace fs = std::filesystem;
 
@@ -384,5 +383,4 @@ TEST_CASE("gpu: a process that begins with CUDA during a snapshot", "[gpu]") {
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::gpu_faults_test

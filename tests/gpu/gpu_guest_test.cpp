@@ -14,8 +14,7 @@
 #include "support/restored.hpp"
 #include "support/run.hpp"
 
-namespace test {
-namespace {
+namespace test::gpu_guest_test {
 
 namespace fs = std::filesystem;
 
@@ -281,5 +280,4 @@ TEST_CASE("gpu: inspect tells of buffers", "[gpu]") {
   CHECK_THAT(json.out, Catch::Contains("\"gpu_buffers\":[{\"address\":"));
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::gpu_guest_test

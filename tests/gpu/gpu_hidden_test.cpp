@@ -7,8 +7,7 @@
 
 #include "gpu/fake_gpu.hpp"
 
-namespace test {
-namespace {
+namespace test::gpu_hidden_test {
 
 /// `icecore run --gpu hidden` of a program that calls cuInit when it is asked to.
 struct HiddenRun {
@@ -47,5 +46,4 @@ TEST_CASE("gpu: a program may be snapshotted without GPUs and have them afterwar
   CHECK(other.ask("check?") == "ok");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::gpu_hidden_test

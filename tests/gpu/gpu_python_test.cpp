@@ -15,8 +15,7 @@
 #include "support/restored.hpp"
 #include "support/skip.hpp"
 
-namespace test {
-namespace {
+namespace test::gpu_python_test {
 
 constexpr const char* kPython = "/usr/bin/python3";
 
@@ -97,5 +96,4 @@ TEST_CASE("gpu: a Python program with buffers goes on after a snapshot", "[gpu]"
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::gpu_python_test

@@ -14,8 +14,7 @@
 #include "support/run.hpp"
 #include "support/skip.hpp"
 
-namespace test {
-namespace {
+namespace test::gpu_refusals_test {
 
 /// Exit status 1 and all of `words`; no image; and the process goes on using its GPU.
 void expect_refused(Target& target, const Arguments& options,
@@ -346,5 +345,4 @@ TEST_CASE("gpu: what does not fit into the free memory is not tried", "[gpu]") {
   taken.expect_restored();
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::gpu_refusals_test

@@ -11,8 +11,7 @@
 #include "support/restored.hpp"
 #include "support/run.hpp"
 
-namespace test {
-namespace {
+namespace test::gpu_roundtrip_test {
 
 TEST_CASE("gpu: a process with device memory comes back", "[gpu]") {
   const auto loading = GENERATE(icecore::Loading::eager, icecore::Loading::lazy);
@@ -84,5 +83,4 @@ TEST_CASE("gpu: a process with device memory runs on after a snapshot", "[gpu]")
   CHECK(target.ask("check?") == "ok");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::gpu_roundtrip_test

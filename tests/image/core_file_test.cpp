@@ -15,8 +15,7 @@
 #include "image/sample_image.hpp"
 #include "sys/fd.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::core_file_test {
 
 struct Note {
   std::string owner;
@@ -296,5 +295,4 @@ TEST_CASE("more segments than the ELF header can count are counted", "[core]") {
   CHECK(Catch::contains(header, "65535 (65542)"));
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::core_file_test

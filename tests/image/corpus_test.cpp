@@ -6,8 +6,7 @@
 #include "icecore/image.hpp"
 #include "image/sample_image.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::corpus_test {
 
 std::filesystem::path corpus() {
   return std::filesystem::path{__FILE__}.parent_path().parent_path() / "corpus" / "image";
@@ -29,5 +28,4 @@ TEST_CASE("version 1.0 is written as it was", "[image]") {
                    read_file(corpus() / "raw-1.0")));
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::corpus_test

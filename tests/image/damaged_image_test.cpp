@@ -7,8 +7,7 @@
 #include "image/sample_image.hpp"
 #include "memory/page_store.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::damaged_image_test {
 
 std::optional<Error> open_failure(std::span<const std::byte> image) {
   return failure_of([&] { const ImageReader reader{image}; });
@@ -259,5 +258,4 @@ TEST_CASE("a manifest that is not FlatBuffers is refused", "[image][damage]") {
   check_corrupt(image, "not well-formed");
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::damaged_image_test

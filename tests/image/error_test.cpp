@@ -3,8 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::error_test {
 
 TEST_CASE("a refusal lists every reason on a line of its own", "[error]") {
   const Error error{Errc::unsupported, "cannot snapshot process 7:", {"fd 3: x", "fd 4: y"}};
@@ -20,5 +19,4 @@ TEST_CASE("a failure keeps the kernel's number", "[error]") {
   CHECK(error.reasons().empty());
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::error_test

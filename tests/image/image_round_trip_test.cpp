@@ -7,8 +7,7 @@
 #include "image/sample_image.hpp"
 #include "memory/page_store.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::image_round_trip_test {
 
 std::vector<std::byte> read_all_pages(const ImageReader& reader) {
   const PageStore store{reader};
@@ -99,5 +98,4 @@ TEST_CASE("a manifest that contradicts itself is not written", "[image]") {
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::image_round_trip_test

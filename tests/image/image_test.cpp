@@ -10,8 +10,7 @@
 #include "image/format.hpp"
 #include "image/sample_image.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::image_test {
 
 struct Files {
   TemporaryFolder folder;
@@ -227,5 +226,4 @@ TEST_CASE("no core is made of a damaged image", "[image][damage]") {
   CHECK(!std::filesystem::exists(files.core));
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::image_test

@@ -6,8 +6,7 @@
 #include "image/failure.hpp"
 #include "image/sample_image.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::manifest_codec_test {
 
 TEST_CASE("a manifest may lie at any address", "[image]") {
   const std::vector<std::byte> packed = encode_manifest(sample_manifest());
@@ -83,5 +82,4 @@ TEST_CASE("pipe contents too large for one manifest are refused by name", "[imag
   CHECK(failure->code() == Errc::unsupported);
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::manifest_codec_test

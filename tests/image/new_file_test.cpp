@@ -20,8 +20,7 @@
 #include "image/sample_image.hpp"
 #include "support/skip.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::new_file_test {
 
 std::vector<std::byte> bytes_of(std::string_view text) {
   const auto bytes = std::as_bytes(std::span{text});
@@ -257,5 +256,4 @@ TEST_CASE("where files cannot be unnamed, a temporary name does", "[new_file]") 
   CHECK(entries(folder.path()) == 1);
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::new_file_test

@@ -6,8 +6,7 @@
 #include "image/failure.hpp"
 #include "image/sample_image.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::validate_manifest_test {
 
 using state::ManifestT;
 using state::Mapping;
@@ -674,5 +673,4 @@ TEST_CASE("a pseudo terminal that cannot be is refused", "[image][damage]") {
   })));
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::validate_manifest_test

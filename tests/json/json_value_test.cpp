@@ -6,8 +6,7 @@
 #include "icecore/error.hpp"
 #include "json/json.hpp"
 
-namespace icecore {
-namespace {
+namespace icecore::json_value_test {
 
 TEST_CASE("json that was written is read") {
   const std::string text = "quote \" backslash \\ newline \n bell \a euro \xe2\x82\xac";
@@ -50,5 +49,4 @@ TEST_CASE("json of another kind than asked for is refused") {
   CHECK_THROWS_AS(value.texts(), Error);
 }
 
-}  // namespace
-}  // namespace icecore
+}  // namespace icecore::json_value_test

@@ -25,8 +25,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::pager_test {
 
 namespace fs = std::filesystem;
 using icecore::Fill;
@@ -592,5 +591,4 @@ TEST_CASE("a working set that is damaged or of another image is ignored with a w
   expect_warning("another image");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::pager_test

@@ -13,8 +13,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::prepared_test {
 
 namespace fs = std::filesystem;
 
@@ -172,5 +171,4 @@ TEST_CASE("icecore restore --prepare ends with its standard input") {
   CHECK(exit_status(tool.wait()) == 125);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::prepared_test

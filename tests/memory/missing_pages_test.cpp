@@ -5,8 +5,7 @@
 
 #include <random>
 
-namespace icecore {
-namespace {
+namespace icecore::missing_pages_test {
 
 constexpr std::uint64_t at(std::uint64_t page) { return 0x10000000 + page * kPageSize; }
 
@@ -42,5 +41,4 @@ TEST_CASE("many ranges are erased at once as they are one by one") {
   }
 }
 
-}  // namespace
-}  // namespace icecore
+}  // namespace icecore::missing_pages_test

@@ -14,8 +14,7 @@
 #include "image/sample_image.hpp"
 #include "memory/page_store.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::page_encoder_test {
 
 constexpr std::array<std::byte, kPageSize> kZeroPage{};
 constexpr std::uint64_t kBatchPages = PageEncoder::kBatchBytes / kPageSize;
@@ -214,5 +213,4 @@ TEST_CASE("no signal ever lands on a thread of the encoder", "[encoder]") {
   for (const auto& [thread, mask] : masks) CHECK((mask & kAll) == kAll);
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::page_encoder_test

@@ -6,8 +6,7 @@
 #include "image/failure.hpp"
 #include "image/sample_image.hpp"
 
-namespace icecore::test {
-namespace {
+namespace icecore::test::page_store_test {
 
 /// Sixty-four pages of heap and one of stack.
 struct OpenSample {
@@ -82,5 +81,4 @@ TEST_CASE("a damaged frame is found each time it is read", "[store][damage]") {
   CHECK(sample.store.read(16, 1, scratch).size() == kPageSize);
 }
 
-}  // namespace
-}  // namespace icecore::test
+}  // namespace icecore::test::page_store_test

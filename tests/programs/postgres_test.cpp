@@ -11,8 +11,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::postgres_test {
 
 namespace fs = std::filesystem;
 
@@ -77,5 +76,4 @@ TEST_CASE("programs/postgres") {
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::postgres_test

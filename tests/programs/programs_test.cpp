@@ -10,8 +10,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::programs_test {
 
 struct Program {
   std::string name;
@@ -103,5 +102,4 @@ const bool registered = [] {
   return true;
 }();
 
-}  // namespace
-}  // namespace test
+}  // namespace test::programs_test

@@ -17,8 +17,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::services_test {
 
 struct Service {
   std::string name;
@@ -244,5 +243,4 @@ const bool registered = [] {
   return true;
 }();
 
-}  // namespace
-}  // namespace test
+}  // namespace test::services_test

@@ -20,8 +20,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::blocked_calls_test {
 
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
@@ -177,5 +176,4 @@ TEST_CASE("msgrcv goes on after a snapshot and after a restore") {
   CHECK(restored.ask("check?") == "ok");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::blocked_calls_test

@@ -16,8 +16,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::copy_on_write_test {
 
 namespace fs = std::filesystem;
 
@@ -109,5 +108,4 @@ TEST_CASE("who is not the parent copies while the process stands still") {
   CHECK(exit_status(tool.wait()) == 0);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::copy_on_write_test

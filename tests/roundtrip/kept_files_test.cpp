@@ -12,8 +12,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::kept_files_test {
 
 namespace fs = std::filesystem;
 
@@ -92,5 +91,4 @@ TEST_CASE("a damaged page of a deleted file is an error before anything runs", "
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::kept_files_test

@@ -10,8 +10,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::locks_test {
 
 Descriptor open_file(const std::filesystem::path& path) {
   return Descriptor{must(::open(path.c_str(), O_RDWR | O_CLOEXEC), "open")};
@@ -50,5 +49,4 @@ TEST_CASE("a lock that somebody else has is an error before anything runs", "[lo
   CHECK(restored.ask("check?") == "ok");
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::locks_test

@@ -14,8 +14,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::memory_test {
 
 bool holds(const std::filesystem::path& path, const std::string& number) {
   const std::uint64_t word = std::stoull(number);
@@ -40,5 +39,4 @@ TEST_CASE("droppable memory is in no image") {
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::memory_test

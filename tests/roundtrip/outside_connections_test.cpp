@@ -15,8 +15,7 @@
 #include "support/tcp_peer.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::outside_connections_test {
 
 namespace fs = std::filesystem;
 using icecore::TcpConnections;
@@ -198,5 +197,4 @@ TEST_CASE("check says what a connection lacks here") {
              Catch::Contains("CAP_NET_ADMIN"));
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::outside_connections_test

@@ -10,8 +10,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::segments_test {
 
 struct Segment {
   int id;
@@ -35,5 +34,4 @@ TEST_CASE("a removed segment comes back while another has the key that it had") 
   CHECK(status.shm_nattch == 0);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::segments_test

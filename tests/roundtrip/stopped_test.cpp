@@ -14,8 +14,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::stopped_test {
 
 /// Of every thread, as "TTT".
 std::string states(pid_t pid) {
@@ -80,5 +79,4 @@ TEST_CASE("roundtrip/stopped/comes back", "[roundtrip]") {
   }
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::stopped_test

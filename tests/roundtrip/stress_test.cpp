@@ -21,8 +21,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::stress_test {
 
 namespace fs = std::filesystem;
 
@@ -134,5 +133,4 @@ TEST_CASE("stress") {
              counts.restores, counts.refused);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::stress_test

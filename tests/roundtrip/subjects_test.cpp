@@ -17,8 +17,7 @@
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace test {
-namespace {
+namespace test::subjects_test {
 
 namespace fs = std::filesystem;
 
@@ -206,5 +205,4 @@ const bool registered = [] {
   return true;
 }();
 
-}  // namespace
-}  // namespace test
+}  // namespace test::subjects_test

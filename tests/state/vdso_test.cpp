@@ -20,8 +20,7 @@
 #include "support/temporary_folder.hpp"
 #include "sys/proc_maps.hpp"
 
-namespace test {
-namespace {
+namespace test::vdso_test {
 
 using Text = std::vector<std::uint8_t>;
 
@@ -160,5 +159,4 @@ TEST_CASE("what is no vdso has no functions") {
   CHECK(icecore::vdso_functions(text).empty());
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::vdso_test

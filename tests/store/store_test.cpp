@@ -14,8 +14,7 @@
 #include "icecore/error.hpp"
 #include "support/temporary_folder.hpp"
 
-namespace icecore {
-namespace {
+namespace icecore::store_test {
 
 namespace fs = std::filesystem;
 
@@ -314,5 +313,4 @@ TEST_CASE("a store for one image keeps it in that file") {
   CHECK(single.find("", fixture.wanted()).empty());  // its entry would be that of another image
 }
 
-}  // namespace
-}  // namespace icecore
+}  // namespace icecore::store_test

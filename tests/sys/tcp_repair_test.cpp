@@ -8,8 +8,7 @@
 #include "support/tcp_peer.hpp"
 #include "sys/files.hpp"
 
-namespace test {
-namespace {
+namespace test::tcp_repair_test {
 
 bool can_send(const Descriptor& socket) {
   return ::send(socket.get(), "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
@@ -58,5 +57,4 @@ TEST_CASE("held connections work on when who holds them is killed") {
   CHECK(reuse == 1);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::tcp_repair_test

@@ -10,8 +10,7 @@
 #include <optional>
 #include <string>
 
-namespace test {
-namespace {
+namespace test::testament_test {
 
 enum class End { killed, revoked_and_killed };
 
@@ -59,5 +58,4 @@ TEST_CASE("a testament leaves no child behind") {
   CHECK(errno == ECHILD);
 }
 
-}  // namespace
-}  // namespace test
+}  // namespace test::testament_test

@@ -10,7 +10,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace device {
 
 bool is_stateless(dev_t device) {
   constexpr std::array kMinors{3U, 5U, 7U, 8U, 9U};
@@ -42,8 +42,9 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   return fd;
 }
 
-}  // namespace
+}  // namespace device
 
-const DescriptorRoom device_room{matches, capture, state::Open::Device, rebuild};
+const DescriptorRoom device_room{device::matches, device::capture, state::Open::Device,
+                                 device::rebuild};
 
 }  // namespace icecore

@@ -4,7 +4,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace directory {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return S_ISDIR(open.status.st_mode);
@@ -30,8 +30,9 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   return fd;
 }
 
-}  // namespace
+}  // namespace directory
 
-const DescriptorRoom directory_room{matches, capture, state::Open::Directory, rebuild};
+const DescriptorRoom directory_room{directory::matches, directory::capture, state::Open::Directory,
+                                    directory::rebuild};
 
 }  // namespace icecore

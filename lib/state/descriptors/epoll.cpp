@@ -16,7 +16,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace epoll {
 
 /// Not events but how they are to be reported.
 constexpr std::uint32_t kFlags = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
@@ -138,8 +138,9 @@ void finish(const DescriptorFinish& stage, const state::DescriptionT& descriptio
     }
 }
 
-}  // namespace
+}  // namespace epoll
 
-const DescriptorRoom epoll_room{matches, capture, state::Open::Epoll, rebuild, finish};
+const DescriptorRoom epoll_room{epoll::matches, epoll::capture, state::Open::Epoll, epoll::rebuild,
+                                epoll::finish};
 
 }  // namespace icecore

@@ -6,7 +6,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace eventfd {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return open.link == "anon_inode:[eventfd]";
@@ -30,8 +30,9 @@ sys::Fd rebuild(DescriptorRebuild&, const state::DescriptionT& description, int)
   return fd;
 }
 
-}  // namespace
+}  // namespace eventfd
 
-const DescriptorRoom eventfd_room{matches, capture, state::Open::EventFd, rebuild};
+const DescriptorRoom eventfd_room{eventfd::matches, eventfd::capture, state::Open::EventFd,
+                                  eventfd::rebuild};
 
 }  // namespace icecore

@@ -14,7 +14,7 @@
 #include "sys/terminal.hpp"
 
 namespace icecore {
-namespace {
+namespace external {
 
 bool is_standard(int number) { return number <= 2; }
 
@@ -76,8 +76,9 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
       named->second.target);
 }
 
-}  // namespace
+}  // namespace external
 
-const DescriptorRoom external_room{matches, capture, state::Open::External, rebuild};
+const DescriptorRoom external_room{external::matches, external::capture, state::Open::External,
+                                   external::rebuild};
 
 }  // namespace icecore

@@ -6,7 +6,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace fifo {
 
 bool matches(const DescriptorCapture& all, const OpenDescription& open) {
   const std::uint64_t inode = open.status.st_ino;
@@ -47,8 +47,8 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   return fd;
 }
 
-}  // namespace
+}  // namespace fifo
 
-const DescriptorRoom fifo_room{matches, capture, state::Open::Fifo, rebuild};
+const DescriptorRoom fifo_room{fifo::matches, fifo::capture, state::Open::Fifo, fifo::rebuild};
 
 }  // namespace icecore

@@ -9,7 +9,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace inotify {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return open.link == "anon_inode:inotify";
@@ -55,7 +55,7 @@ sys::Fd rebuild(DescriptorRebuild&, const state::DescriptionT& description, int)
   return fd;
 }
 
-}  // namespace
+}  // namespace inotify
 
 void rebuild_watches(const state::DescriptorsT& image, const std::vector<sys::Fd>& descriptions,
                      const std::string& root) {
@@ -68,6 +68,7 @@ void rebuild_watches(const state::DescriptorsT& image, const std::vector<sys::Fd
   }
 }
 
-const DescriptorRoom inotify_room{matches, capture, state::Open::Inotify, rebuild};
+const DescriptorRoom inotify_room{inotify::matches, inotify::capture, state::Open::Inotify,
+                                  inotify::rebuild};
 
 }  // namespace icecore

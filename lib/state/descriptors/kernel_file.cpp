@@ -13,7 +13,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace kernel_file {
 
 constexpr std::uint64_t kMessageQueues = 0x19800202;  // MQUEUE_MAGIC
 
@@ -66,8 +66,10 @@ void finish(const DescriptorFinish& stage, const state::DescriptionT& descriptio
                      {static_cast<std::uint64_t>(number), offset, SEEK_SET});
 }
 
-}  // namespace
+}  // namespace kernel_file
 
-const DescriptorRoom kernel_file_room{matches, capture, state::Open::KernelFile, rebuild, finish};
+const DescriptorRoom kernel_file_room{kernel_file::matches, kernel_file::capture,
+                                      state::Open::KernelFile, kernel_file::rebuild,
+                                      kernel_file::finish};
 
 }  // namespace icecore

@@ -6,7 +6,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace path_only {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return (open.flags & O_PATH) != 0;
@@ -31,8 +31,9 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   return fd;
 }
 
-}  // namespace
+}  // namespace path_only
 
-const DescriptorRoom path_only_room{matches, capture, state::Open::PathOnly, rebuild};
+const DescriptorRoom path_only_room{path_only::matches, path_only::capture, state::Open::PathOnly,
+                                    path_only::rebuild};
 
 }  // namespace icecore

@@ -7,7 +7,7 @@
 #include "sys/process.hpp"
 
 namespace icecore {
-namespace {
+namespace pidfd {
 
 constexpr int kOfThread = O_EXCL;  // PIDFD_THREAD
 
@@ -34,8 +34,8 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   return fd;
 }
 
-}  // namespace
+}  // namespace pidfd
 
-const DescriptorRoom pidfd_room{matches, capture, state::Open::PidFd, rebuild};
+const DescriptorRoom pidfd_room{pidfd::matches, pidfd::capture, state::Open::PidFd, pidfd::rebuild};
 
 }  // namespace icecore

@@ -15,6 +15,8 @@ bool is_pipe(const OpenDescription& open) { return open.link.starts_with("pipe:[
 
 bool is_write_end(const OpenDescription& open) { return (open.flags & O_ACCMODE) == O_WRONLY; }
 
+namespace pipe {
+
 bool matches(const DescriptorCapture& all, const OpenDescription& open) {
   if (!is_pipe(open)) return false;
   const std::uint64_t inode = open.status.st_ino;
@@ -49,6 +51,7 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   return fd;
 }
 
+}  // namespace pipe
 }  // namespace
 
 std::int32_t capture_pipe(DescriptorCapture& all, const OpenDescription& open) {
@@ -98,6 +101,6 @@ void fill_pipe(const sys::Fd& write_end, const state::PipeObjectT& pipe) {
   sys::set_status_flags(write_end, flags);
 }
 
-const DescriptorRoom pipe_room{matches, capture, state::Open::Pipe, rebuild};
+const DescriptorRoom pipe_room{pipe::matches, pipe::capture, state::Open::Pipe, pipe::rebuild};
 
 }  // namespace icecore

@@ -22,7 +22,7 @@
 #include "sys/terminal.hpp"
 
 namespace icecore {
-namespace {
+namespace pty {
 
 constexpr std::uint64_t kTakeControllingTerminal = 0x540e;  // TIOCSCTTY
 constexpr std::size_t kMostInput =
@@ -318,7 +318,7 @@ void finish(const DescriptorFinish& stage, const state::DescriptionT& descriptio
                      {static_cast<std::uint64_t>(number), kTakeControllingTerminal, 0});
 }
 
-}  // namespace
+}  // namespace pty
 
 void settle_pairs(DescriptorRebuild& all) {
   for (const auto& [index, ends] : all.ptys) {
@@ -329,6 +329,7 @@ void settle_pairs(DescriptorRebuild& all) {
   all.ptys.clear();
 }
 
-const DescriptorRoom pty_room{matches, capture, state::Open::Pty, rebuild, finish};
+const DescriptorRoom pty_room{pty::matches, pty::capture, state::Open::Pty, pty::rebuild,
+                              pty::finish};
 
 }  // namespace icecore

@@ -7,7 +7,7 @@
 #include "state/descriptors/room.hpp"
 
 namespace icecore {
-namespace {
+namespace regular_file {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return S_ISREG(open.status.st_mode);
@@ -30,8 +30,9 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
   return fd;
 }
 
-}  // namespace
+}  // namespace regular_file
 
-const DescriptorRoom regular_file_room{matches, capture, state::Open::RegularFile, rebuild};
+const DescriptorRoom regular_file_room{regular_file::matches, regular_file::capture,
+                                       state::Open::RegularFile, regular_file::rebuild};
 
 }  // namespace icecore

@@ -5,7 +5,7 @@
 #include "sys/timerfd.hpp"
 
 namespace icecore {
-namespace {
+namespace signalfd {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return open.link == "anon_inode:[signalfd]";
@@ -23,8 +23,9 @@ sys::Fd rebuild(DescriptorRebuild&, const state::DescriptionT& description, int)
   return fd;
 }
 
-}  // namespace
+}  // namespace signalfd
 
-const DescriptorRoom signalfd_room{matches, capture, state::Open::SignalFd, rebuild};
+const DescriptorRoom signalfd_room{signalfd::matches, signalfd::capture, state::Open::SignalFd,
+                                   signalfd::rebuild};
 
 }  // namespace icecore

@@ -10,9 +10,7 @@
 #include "sys/time.hpp"
 
 namespace icecore {
-namespace {
-
-constexpr std::int64_t kSecond = 1'000'000'000;
+namespace timerfd {
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   return open.link == "anon_inode:[timerfd]";
@@ -56,7 +54,9 @@ sys::Fd rebuild(DescriptorRebuild&, const state::DescriptionT& description, int)
 void finish(const DescriptorFinish& stage, const state::DescriptionT& description, int number) {
   const state::TimerFdT& timer = *description.open.AsTimerFd();
   const auto fd = static_cast<std::uint64_t>(number);
-  const auto time = [](std::int64_t ns) { return ::timespec{ns / kSecond, ns % kSecond}; };
+  const auto time = [](std::int64_t ns) {
+    return ::timespec{ns / sys::kSecond, ns % sys::kSecond};
+  };
   CallList& list = stage.calls.room(2, 128);
   const ::itimerspec when{.it_interval = time(timer.interval_ns),
                           .it_value = time(timer.expires_ns)};
@@ -66,8 +66,9 @@ void finish(const DescriptorFinish& stage, const state::DescriptionT& descriptio
               {fd, sys::kSetTicks, list.put_value(timer.ticks)});
 }
 
-}  // namespace
+}  // namespace timerfd
 
-const DescriptorRoom timerfd_room{matches, capture, state::Open::TimerFd, rebuild, finish};
+const DescriptorRoom timerfd_room{timerfd::matches, timerfd::capture, state::Open::TimerFd,
+                                  timerfd::rebuild, timerfd::finish};
 
 }  // namespace icecore

@@ -35,7 +35,7 @@ Ends ends_of(const DescriptorCapture& all, const sys::UnixSocket& socket, int ty
   return {.peer = {}, .gone = false, .outside = true};
 }
 
-bool matches(const DescriptorCapture& all, const OpenDescription& open) {
+bool is_unix_socket(const DescriptorCapture& all, const OpenDescription& open) {
   if (!S_ISSOCK(open.status.st_mode) || !open.link.starts_with("socket:")) return false;
   const sys::SocketKind kind = sys::socket_kind(open.copy);
   if (kind.family != AF_UNIX) return false;
@@ -135,7 +135,7 @@ void refuse_unreachable_peer(const DescriptorCapture& all, std::uint64_t peer,
         "be snapshotted"};
 }
 
-state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
+state::OpenUnion capture_unix_socket(DescriptorCapture& all, const OpenDescription& open) {
   const sys::SocketKind kind = sys::socket_kind(open.copy);
   const sys::UnixSocket socket = sys::UnixSockets{}.find(open.status.st_ino);
   const std::int32_t index = capture_socket(all, open, kind);
@@ -196,7 +196,7 @@ std::pair<sys::Fd, sys::Fd> make_pair(const state::SocketObjectT& object) {
 }
 
 /// Two connected ends; `named` gets the name, as a connection that was accepted has it.
-std::pair<sys::Fd, sys::Fd> make_connection(const state::SocketObjectT& named,
+std::pair<sys::Fd, sys::Fd> connect_by_name(const state::SocketObjectT& named,
                                             const state::SocketObjectT& other) {
   if (!sys::has_name(named.local)) return make_pair(named);
   // Whoever listened may be gone, or is bound to the name only afterwards.
@@ -226,7 +226,7 @@ void make_connections(DescriptorRebuild& all, const Objects& objects) {
     const bool mutual = is_mutual(objects, i);
     if (object.peer_gone) {
       auto [ours, other] =
-          object.type == SOCK_DGRAM ? make_pair(object) : make_connection(object, {});
+          object.type == SOCK_DGRAM ? make_pair(object) : connect_by_name(object, {});
       all.sockets[i] = std::move(ours);
       all.other_ends.emplace(i, std::move(other));
     } else if (mutual && object.type == SOCK_DGRAM) {
@@ -236,7 +236,7 @@ void make_connections(DescriptorRebuild& all, const Objects& objects) {
     } else if (mutual) {
       const bool first = sys::has_name(object.local);
       auto [named, other] =
-          first ? make_connection(object, *objects[peer]) : make_connection(*objects[peer], object);
+          first ? connect_by_name(object, *objects[peer]) : connect_by_name(*objects[peer], object);
       all.sockets[first ? i : peer] = std::move(named);
       all.sockets[first ? peer : i] = std::move(other);
       finish_options(all.sockets[peer], *objects[peer]);
@@ -375,7 +375,7 @@ void finish(const DescriptorFinish& stage, const state::DescriptionT& descriptio
 
 }  // namespace
 
-const DescriptorRoom unix_socket_room{matches, capture, state::Open::Socket, rebuild_socket,
-                                      finish};
+const DescriptorRoom unix_socket_room{is_unix_socket, capture_unix_socket, state::Open::Socket,
+                                      rebuild_socket, finish};
 
 }  // namespace icecore
