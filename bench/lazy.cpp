@@ -392,6 +392,47 @@ void single_faults(const Options& options) {
   }
 }
 
+/// Faults of many threads, which wait in a queue.
+void fault_storms(const Options& options) {
+  constexpr std::size_t kThreads = 16, kEach = 100;
+  const Workplace place{options.folder};
+  if (!options.json)
+    fmt::print("\n{:<34} {:>9} {:>9} {:>9}\n", fmt::format("{} threads at once, a page", kThreads),
+               "median", "min", "max");
+  for (const std::string encoding : {"raw", "zstd"}) {
+    const std::string image = place / encoding;
+    {
+      Program program{{std::string{ICECORE_TARGET_DIR} + "/large_memory", "128"}};
+      if (const std::string word = program.hear(); word != "ready") throw std::runtime_error{word};
+      run({ICECORE_TOOL, "snapshot", std::to_string(program.pid()), "-o", image, "--compress",
+           encoding, "--no-fsync", "--kill"});
+    }
+    std::vector<double> ours, limit;
+    for (std::size_t i = 0; i < options.runs; ++i) {
+      Program restored{
+          {ICECORE_TOOL, "restore", image, "--lazy", "--no-record", "--fill", "never"}};
+      ours.push_back(std::stod(restored.ask(fmt::format("storm {} {}", kThreads, kEach))) * 1e-9);
+      limit.push_back(bare_storm(kThreads, kEach) * 1e-9);
+      restored.hang_up();
+    }
+    for (const auto& [label, times] :
+         {std::pair{fmt::format("  icecore, {}", encoding), summarize(ours)},
+          std::pair{std::string{"  poll, read, UFFDIO_COPY"}, summarize(limit)}}) {
+      if (options.json)
+        fmt::print(
+            "{{\"bench\":\"lazy\",\"workload\":\"storm of faults\",\"mode\":\"{}\","
+            "\"threads\":{},\"runs\":{},\"page_s\":{:.9g}}}\n",
+            label.substr(2), kThreads, options.runs, times.median);
+      else
+        fmt::print("{:<34} {:>9} {:>9} {:>9}\n", label, human_time(times.median),
+                   human_time(times.min), human_time(times.max));
+    }
+    if (!options.json)
+      fmt::print("    {:.2f} x one that only answers\n",
+                 summarize(ours).median / summarize(limit).median);
+  }
+}
+
 int lazy(const Options& options) {
   bool all = true;
   if (!options.json)
@@ -401,6 +442,8 @@ int lazy(const Options& options) {
   if (!options.json && !criu.works()) fmt::print("CRIU not available: {}\n", criu.reason());
   if (std::string{"a single fault"}.find(options.workload) != std::string::npos)
     single_faults(options);
+  if (std::string{"threads at once"}.find(options.workload) != std::string::npos)
+    fault_storms(options);
   for (const Workload& workload : workloads(options.quick)) {
     if (workload.title.find(options.workload) == std::string::npos) continue;
     try {

@@ -117,48 +117,82 @@ struct FaultTimes {
   double p50 = 0, p99 = 0, max = 0;
 };
 
-/// The bare round trip: pages of fresh memory, far from each other, are touched, and another
-/// process answers each fault with one page, by poll, read and UFFDIO_COPY.
-inline FaultTimes bare_faults(std::size_t count, std::chrono::microseconds pause) {
-  constexpr std::size_t kApart = 17;
-  const std::size_t bytes = count * kApart * kPageBytes;
-  const Fd uffd{
-      static_cast<int>(must(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), "userfaultfd"))};
-  ::uffdio_api api = {.api = UFFD_API, .features = 0, .ioctls = 0};
-  must(::ioctl(uffd.get(), UFFDIO_API, &api), "UFFDIO_API");
-  const Mapped memory{bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS};
-  ::uffdio_register all = {{memory.address(), bytes}, UFFDIO_REGISTER_MODE_MISSING, 0};
-  must(::ioctl(uffd.get(), UFFDIO_REGISTER, &all), "UFFDIO_REGISTER");
-  const pid_t handler = must(::fork(), "fork");
-  if (handler == 0) {
+/// Fresh memory that is missing, and another process that answers each fault in it with one page,
+/// by poll, read and UFFDIO_COPY.
+class BareFaults {
+ public:
+  explicit BareFaults(std::size_t bytes)
+      : uffd_(static_cast<int>(
+            must(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), "userfaultfd"))),
+        memory_(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS) {
+    ::uffdio_api api = {.api = UFFD_API, .features = 0, .ioctls = 0};
+    must(::ioctl(uffd_.get(), UFFDIO_API, &api), "UFFDIO_API");
+    ::uffdio_register all = {{memory_.address(), bytes}, UFFDIO_REGISTER_MODE_MISSING, 0};
+    must(::ioctl(uffd_.get(), UFFDIO_REGISTER, &all), "UFFDIO_REGISTER");
+    handler_ = must(::fork(), "fork");
+    if (handler_ == 0) answer();
+  }
+  BareFaults(const BareFaults&) = delete;
+  ~BareFaults() {
+    ::kill(handler_, SIGKILL);
+    ::waitpid(handler_, nullptr, 0);
+  }
+
+  void touch(std::size_t page) const {
+    (void)*reinterpret_cast<const volatile char*>(memory_.address() + page * kPageBytes);
+  }
+
+ private:
+  [[noreturn]] void answer() const {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     const Mapped page{kPageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS};
     *reinterpret_cast<char*>(page.address()) = 1;
     for (;;) {
-      ::pollfd wait{uffd.get(), POLLIN, 0};
+      ::pollfd wait{uffd_.get(), POLLIN, 0};
       ::poll(&wait, 1, -1);
       ::uffd_msg message{};
-      if (::read(uffd.get(), &message, sizeof message) != sizeof message) continue;
+      if (::read(uffd_.get(), &message, sizeof message) != sizeof message) continue;
       ::uffdio_copy copy{};
       copy.dst = message.arg.pagefault.address & ~(kPageBytes - 1);
       copy.src = page.address();
       copy.len = kPageBytes;
-      ::ioctl(uffd.get(), UFFDIO_COPY, &copy);
+      ::ioctl(uffd_.get(), UFFDIO_COPY, &copy);
     }
   }
+
+  Fd uffd_;
+  Mapped memory_;
+  pid_t handler_ = 0;
+};
+
+inline constexpr std::size_t kFaultsApart = 17;  // pages: no neighbours
+
+/// The bare round trip.
+inline FaultTimes bare_faults(std::size_t count, std::chrono::microseconds pause) {
+  const BareFaults faults{count * kFaultsApart * kPageBytes};
   std::vector<double> took;
   for (std::size_t i = 0; i < count; ++i) {
     if (pause.count() > 0) std::this_thread::sleep_for(pause);
-    const volatile char* byte =
-        reinterpret_cast<const char*>(memory.address() + i * kApart * kPageBytes);
     const auto begin = Clock::now();
-    (void)*byte;
+    faults.touch(i * kFaultsApart);
     took.push_back(seconds_since(begin) * 1e9);
   }
-  ::kill(handler, SIGKILL);
-  ::waitpid(handler, nullptr, 0);
   std::ranges::sort(took);
   return {took[count / 2], took[count * 99 / 100], took.back()};
+}
+
+/// Many threads that touch pages at once: nanoseconds a page.
+inline double bare_storm(std::size_t threads, std::size_t each) {
+  const BareFaults faults{threads * each * kFaultsApart * kPageBytes};
+  return timed([&] {
+           std::vector<std::jthread> all;
+           for (std::size_t thread = 0; thread < threads; ++thread)
+             all.emplace_back([&, thread] {
+               for (std::size_t i = 0; i < each; ++i)
+                 faults.touch((i * threads + thread) * kFaultsApart);
+             });
+         }) *
+         1e9 / static_cast<double>(threads * each);
 }
 
 /// Fills as much fresh memory from the file, which lies in the page cache, by UFFDIO_COPY. Seconds.

@@ -40,8 +40,7 @@ std::span<const std::byte> PageStore::read(std::uint64_t first, std::uint64_t co
     throw Error{Errc::internal,
                 fmt::format("read of {} pages at {} of {}", count, first, stored_pages)};
   if (count == 0) return {};
-  return image_.page_map().encoding == Encoding::raw ? read_raw(first, count)
-                                                     : read_frames(first, count, scratch);
+  return encoding() == Encoding::raw ? read_raw(first, count) : read_frames(first, count, scratch);
 }
 
 std::span<const std::byte> PageStore::read_raw(std::uint64_t first, std::uint64_t count) const {

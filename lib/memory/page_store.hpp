@@ -33,6 +33,8 @@ class PageStore {
   /// `image` must outlive the store.
   explicit PageStore(const ImageReader& image) : image_(image) {}
 
+  Encoding encoding() const noexcept { return image_.page_map().encoding; }
+
   /// Runs of stored pages, ascending.
   std::span<const PageRun> runs() const noexcept { return image_.page_map().runs; }
 

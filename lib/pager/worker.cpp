@@ -67,6 +67,7 @@ Worker::Worker(const Shared& shared, const ImageReader& image, int root, const s
       orders_(shared.orders()),
       image_(image),
       store_(image),
+      hands_(store_),
       process_(process),
       socket_(socket),
       pagemap_(pagemap),
@@ -127,12 +128,13 @@ std::size_t Worker::read_messages(std::size_t index) {
 }
 
 void Worker::handle_pending(std::size_t index) {
-  for (sys::PageMessage& message : head_.pending) {
-    if (message == kNoMessage) continue;
-    const sys::PageEvent event = sys::decode(message);
-    if (event.kind == Kind::fault) {
-      answer(index, page_of(event.start));
-    } else {
+  for (std::span<sys::PageMessage> left{head_.pending}; !left.empty();) {
+    sys::PageMessage& message = left.front();
+    if (const std::size_t faults = answer_faults(index, left); faults > 0) {
+      left = left.subspan(faults);
+      continue;
+    }
+    if (message != kNoMessage) {
       // A worker that died between the two lines below has left both: that is one event.
       const std::uint64_t used = head_.journal_used;
       const auto journal = shared_.journal();
@@ -145,9 +147,25 @@ void Worker::handle_pending(std::size_t index) {
         head_.journal_used = used + 1;
         apply(index, message);
       }
+      message = kNoMessage;
     }
-    message = kNoMessage;
+    left = left.subspan(1);
   }
+}
+
+/// Those that `messages` begin with, before any event.  Returns how many.
+std::size_t Worker::answer_faults(std::size_t index, std::span<sys::PageMessage> messages) {
+  std::array<std::uint64_t, kMessagesAtOnce> pages;
+  std::size_t count = 0;
+  for (const sys::PageMessage& message : messages) {
+    const sys::PageEvent event = sys::decode(message);
+    if (event.kind != Kind::fault) break;
+    pages[count++] = page_of(event.start);
+  }
+  if (count == 0) return 0;
+  answer(index, std::span{pages}.first(count));
+  std::ranges::fill(messages.first(count), kNoMessage);
+  return count;
 }
 
 /// What the worker before us has read and not finished.  Its faults are raised again by the kernel.
@@ -186,36 +204,72 @@ void Worker::drop(std::size_t index) {
 
 // ---- pages ----------------------------------------------------------------------------------
 
-void Worker::answer(std::size_t index, std::uint64_t address) {
+void Worker::answer(std::size_t index, std::span<const std::uint64_t> addresses) {
   const auto begin = Clock::now();
-  fault_before_ = std::exchange(last_fault_, begin);
-  Space& space = spaces_[index];
-  head_.faults.fetch_add(1, std::memory_order_relaxed);
-  record_.page_wanted();
-  if (const auto stored = space.missing.find(address)) {
-    StoredRange range = cluster_around(space, *stored);
-    if (range.pages > 1) stop_before_guards(index, range);
-    range.pages =
-        std::max<std::uint64_t>(range.pages, 1);  // no guard was there when it was touched
-    record_.note(range);
-    note_density(index, address);
-    if (!fill(index, range, true)) space.deferred.push_back(address);  // an event comes first
-    space.expected = range.end();
-  } else {
-    head_.zero_faults.fetch_add(1, std::memory_order_relaxed);
-    switch (space.faults->try_zero(address, kPageSize).stop) {
-      case Stop::none:
-        break;
-      case Stop::changing:
-        space.deferred.push_back(address);
-        break;
-      case Stop::process_gone:
-        drop(index);
-        break;
-      default:
-        space.faults->wake(address, address + kPageSize);
-    }
+  pieces_.clear();
+  others_.clear();
+  for (const std::uint64_t address : addresses) {
+    fault_before_ = std::exchange(last_fault_, begin);
+    head_.faults.fetch_add(1, std::memory_order_relaxed);
+    record_.page_wanted();
+    if (!plan_answer(index, address)) others_.push_back(address);
   }
+  hands_.fill(pieces_);
+  for (const Piece& piece : pieces_) {
+    const std::uint64_t address = piece.range.address;
+    if (spaces_[index].gone) return;
+    if (!conclude(index, piece, true))
+      spaces_[index].deferred.push_back(address);  // an event comes first
+    else
+      note_density(index, address);
+    note_latency(begin);
+  }
+  for (const std::uint64_t address : others_) {
+    if (spaces_[index].gone) return;
+    answer_other(index, address);
+    note_latency(begin);
+  }
+}
+
+/// False where there is nothing to fill in, or one of the pieces brings it already.
+bool Worker::plan_answer(std::size_t index, std::uint64_t address) {
+  Space& space = spaces_[index];
+  const auto stored = space.missing.find(address);
+  if (!stored) return false;
+  StoredRange range = cluster_around(space, *stored);
+  for (const Piece& piece : pieces_) {
+    if (address >= piece.range.address && address < piece.range.end()) return false;
+    if (address < piece.range.address && range.end() > piece.range.address)
+      range.pages = (piece.range.address - address) / kPageSize;
+  }
+  pieces_.push_back(piece_of(index, range, true));
+  space.expected = range.end();
+  return true;
+}
+
+/// Nothing is stored there, or a piece was to bring it.
+void Worker::answer_other(std::size_t index, std::uint64_t address) {
+  Space& space = spaces_[index];
+  if (const auto stored = space.missing.find(address)) {  // that piece ended before it
+    if (!fill_first(index, *stored, true)) space.deferred.push_back(address);
+    return;
+  }
+  head_.zero_faults.fetch_add(1, std::memory_order_relaxed);
+  switch (space.faults->try_zero(address, kPageSize).stop) {
+    case Stop::none:
+      break;
+    case Stop::changing:
+      space.deferred.push_back(address);
+      break;
+    case Stop::process_gone:
+      drop(index);
+      break;
+    default:
+      space.faults->wake(address, address + kPageSize);
+  }
+}
+
+void Worker::note_latency(Clock::time_point begin) {
   const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin);
   const auto bucket = std::bit_width(static_cast<std::uint64_t>(took.count()));
   head_.latency[std::min<std::size_t>(bucket, kLatencyBuckets - 1)].fetch_add(
@@ -245,9 +299,6 @@ bool Worker::fill_wanted() {
     range.pages =
         std::min({range.pages, kLargestCluster, (wanted.end - range.address) / kPageSize});
     wanted.start = range.address + kPageSize;  // at the least
-    stop_before_guards(wanted.space, range);
-    if (range.pages == 0) return true;
-    record_.note(range);
     fill(wanted.space, range, true);
     return true;
   }
@@ -260,7 +311,7 @@ StoredRange Worker::cluster_around(Space& space, const StoredRange& stored) cons
       stored.address == space.expected ? std::min(space.cluster * 2, kLargestCluster) : 1;
   StoredRange range = stored;
   range.pages = std::min(range.pages, space.cluster);
-  if (image_.page_map().encoding == Encoding::zstd) {
+  if (store_.encoding() == Encoding::zstd) {
     // The whole frame has to be decoded anyway.
     const std::uint64_t frame_end =
         (stored.first_page / format::kFramePages + 1) * format::kFramePages;
@@ -269,40 +320,41 @@ StoredRange Worker::cluster_around(Space& space, const StoredRange& stored) cons
   return range;
 }
 
-/// MADV_GUARD_INSTALL tells us nothing, and a copy would replace the guards.  What lay under them
-/// is gone for good.  Of the address spaces that the process has forked we do not know whose they
-/// are.
-void Worker::stop_before_guards(std::size_t index, StoredRange& range) {
-  if (index != 0 || pagemap_ == nullptr) return;
-  guards_.clear();
-  try {
-    pagemap_->guards(range.address, range.end(), guards_);
-  } catch (const Error& error) {
-    if (error.sys_errno() != ESRCH) throw;
-    return;  // it has ended, and the copy finds nobody either
-  }
-  if (guards_.empty()) return;
-  for (const sys::PageRange& guard : guards_) spaces_[index].missing.erase(guard.start, guard.end);
-  range.pages = (guards_.front().start - range.address) / kPageSize;
+/// Of the address spaces that the process has forked we do not know whose they are, and so nothing
+/// of their guards.
+Piece Worker::piece_of(std::size_t index, const StoredRange& range, bool awaited) const {
+  return {.faults = spaces_[index].faults,
+          .pagemap = index == 0 ? pagemap_ : nullptr,
+          .range = range,
+          .awaited = awaited,
+          .guards = {},
+          .unreadable = {},
+          .result = {},
+          .failure = {}};
 }
 
-bool Worker::fill(std::size_t index, const StoredRange& range, bool for_fault) {
+bool Worker::fill(std::size_t index, const StoredRange& range, bool wanted) {
+  Piece piece = piece_of(index, range, false);
+  hands_.fill({&piece, 1});
+  return conclude(index, piece, wanted);
+}
+
+bool Worker::conclude(std::size_t index, const Piece& piece, bool wanted) {
+  if (piece.failure) std::rethrow_exception(piece.failure);
   Space& space = spaces_[index];
-  std::span<const std::byte> bytes;
-  try {
-    bytes = store_.read(range.first_page, range.pages, scratch_);
-  } catch (const Error& error) {
-    if (range.pages > 1) {  // find out which page it is
-      StoredRange first = range;
-      first.pages = 1;
-      return fill(index, first, for_fault);
-    }
-    poison(space, range, error.what());
+  const StoredRange& range = piece.range;
+  // What lay under guards is gone for good.
+  for (const sys::PageRange& guard : piece.guards) space.missing.erase(guard.start, guard.end);
+  if (range.pages == 0) return true;
+  if (wanted) record_.note(range);
+  if (piece.unreadable) {
+    if (range.pages > 1) return fill_first(index, range, wanted);  // find out which page it is
+    poison(space, range, *piece.unreadable);
     return true;
   }
-  const sys::FillResult result = space.faults->try_copy(range.address, bytes);
+  const sys::FillResult& result = piece.result;
   space.missing.erase(range.address, range.address + result.done_bytes);
-  (for_fault ? head_.fault_pages : head_.fill_pages)
+  (wanted ? head_.fault_pages : head_.fill_pages)
       .fetch_add(result.done_bytes / kPageSize, std::memory_order_relaxed);
   if (result.done_bytes > 0) return true;
   switch (result.stop) {
@@ -320,7 +372,7 @@ bool Worker::fill(std::size_t index, const StoredRange& range, bool for_fault) {
       space.faults->wake(range.address, range.address + kPageSize);
       return true;
     case Stop::unmapped:
-      return give_up(index, range, for_fault);
+      return give_up(index, range, wanted);
   }
   return true;
 }
@@ -328,15 +380,15 @@ bool Worker::fill(std::size_t index, const StoredRange& range, bool for_fault) {
 /// The page is not where it was.  Either it lies in another mapping than its neighbours, or it is
 /// on its way to another place and the message about that is on its way to us: it would be wrong to
 /// forget it.  Whoever waits for it looks again.
-bool Worker::give_up(std::size_t index, const StoredRange& range, bool for_fault) {
-  Space& space = spaces_[index];
-  if (range.pages > 1) {
-    StoredRange first = range;
-    first.pages = 1;
-    return fill(index, first, for_fault);
-  }
-  space.faults->wake(range.address, range.address + kPageSize);
+bool Worker::give_up(std::size_t index, const StoredRange& range, bool wanted) {
+  if (range.pages > 1) return fill_first(index, range, wanted);
+  spaces_[index].faults->wake(range.address, range.address + kPageSize);
   return true;
+}
+
+bool Worker::fill_first(std::size_t index, StoredRange range, bool wanted) {
+  range.pages = 1;
+  return fill(index, range, wanted);
 }
 
 void Worker::poison(Space& space, const StoredRange& range, std::string_view reason) {
@@ -351,7 +403,7 @@ void Worker::poison(Space& space, const StoredRange& range, std::string_view rea
 void Worker::retry_deferred(std::size_t index) {
   const std::vector<std::uint64_t> deferred = std::exchange(spaces_[index].deferred, {});
   for (const std::uint64_t address : deferred)
-    if (!spaces_[index].gone) answer(index, address);
+    if (!spaces_[index].gone) answer(index, {&address, 1});
 }
 
 /// As much as a fault may have to wait for.
@@ -367,8 +419,7 @@ bool Worker::fill_next() {
     if (const auto next = spaces_[fill_space_].missing.next(fill_at_)) {
       StoredRange range = *next;
       range.pages = std::min(range.pages, kLargestCluster);
-      stop_before_guards(fill_space_, range);
-      if (range.pages > 0) fill(fill_space_, range, false);
+      fill(fill_space_, range, false);
       // What could not be filled now is looked at again on the next way round.
       const bool stays = spaces_[fill_space_].missing.find(range.address).has_value();
       fill_at_ = stays ? range.address + kPageSize : range.address;

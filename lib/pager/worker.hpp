@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -13,6 +14,7 @@
 #include "image/image_reader.hpp"
 #include "memory/missing_pages.hpp"
 #include "memory/page_store.hpp"
+#include "pager/hands.hpp"
 #include "pager/record.hpp"
 #include "pager/shared.hpp"
 #include "sys/fd.hpp"
@@ -79,14 +81,21 @@ class Worker {
   void apply(std::size_t space, const sys::PageMessage& message);
   void drop(std::size_t space);
 
-  void answer(std::size_t space, std::uint64_t address);
+  std::size_t answer_faults(std::size_t space, std::span<sys::PageMessage> messages);
+  void answer(std::size_t space, std::span<const std::uint64_t> addresses);
+  bool plan_answer(std::size_t space, std::uint64_t address);
+  void answer_other(std::size_t space, std::uint64_t address);
+  void note_latency(Clock::time_point begin);
   void note_density(std::size_t space, std::uint64_t address);
   bool fill_wanted();
-  void stop_before_guards(std::size_t space, StoredRange& range);
   StoredRange cluster_around(Space& space, const StoredRange& stored) const;
-  /// Returns true when the page at the beginning of `range` needs no more attention.
-  bool fill(std::size_t space, const StoredRange& range, bool for_fault);
-  bool give_up(std::size_t space, const StoredRange& range, bool for_fault);
+  Piece piece_of(std::size_t space, const StoredRange& range, bool awaited) const;
+  /// These return true when the page at the beginning of `range` needs no more attention. `wanted`:
+  /// it belongs into the working set.
+  bool fill(std::size_t space, const StoredRange& range, bool wanted);
+  bool fill_first(std::size_t space, StoredRange range, bool wanted);
+  bool conclude(std::size_t space, const Piece& piece, bool wanted);
+  bool give_up(std::size_t space, const StoredRange& range, bool wanted);
   void poison(Space& space, const StoredRange& range, std::string_view reason);
   void retry_deferred(std::size_t space);
   void fill_piece();
@@ -112,8 +121,11 @@ class Worker {
   const Orders orders_;
   const ImageReader& image_;
   const PageStore store_;
-  PageStore::Scratch scratch_;
-  std::vector<sys::PageRange> guards_;  // scratch
+  Hands hands_;
+  // Scratch.
+  std::vector<Piece> pieces_;
+  std::vector<std::uint64_t> others_;
+  std::vector<sys::PageRange> guards_;
   const sys::Fd& process_;
   const sys::Fd& socket_;
   const sys::PagemapScan* const pagemap_;

@@ -86,6 +86,16 @@ TEST_CASE("memory that changes in every way while it is loaded is never wrong") 
   if (fill == Fill::never) CHECK(statistics.faults > 0);
 }
 
+TEST_CASE("threads that touch memory at once are served at once") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  Fixture fixture{"large_memory", {"64"}, encoding};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  CHECK(restored.ask("storm 32 20") != "");
+  CHECK(restored.process().pager_statistics().faults > 32);
+  CHECK(restored.ask("check?") == "ok");
+  CHECK(restored.process().pager_statistics().lost_bytes == 0);
+}
+
 TEST_CASE("guards that are made while memory is loaded hold, and what lay under them is gone") {
   const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
   const auto fill = GENERATE(Fill::never, Fill::idle);
@@ -329,13 +339,13 @@ TEST_CASE("while a pager gets no memory the process waits, and no byte is wrong"
 }
 
 TEST_CASE("a pager without memory ends with the process that it serves") {
-  Fixture fixture{"memory_model", {}, icecore::Encoding::zstd};
+  Fixture fixture{"large_memory", {"16"}, icecore::Encoding::zstd};  // which has no children
   Restored restored{fixture.image(), lazily(Fill::never)};
   const PagerPair pagers{restored.pid()};
   const ::rlimit none{1, RLIM_INFINITY};
   for (const pid_t pager : {pagers.keeper, pagers.worker})
     REQUIRE(::prlimit(pager, RLIMIT_AS, &none, nullptr) == 0);
-  restored.conversation().tell("work 1000");
+  restored.conversation().tell("touch 4000 read");
   await([&] { return restored.process().pager_statistics().restarts >= 5; }, "it has memory");
   restored.process().signal(SIGKILL);
   restored.await_end();

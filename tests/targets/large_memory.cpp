@@ -6,6 +6,9 @@
 //                         microseconds that took
 //   "faults N PAUSE_US"   touches N pages far from each other, with a pause between two; says how
 //                         many nanoseconds one took: median, 99 of 100, longest
+//   "storm THREADS N"     each of so many threads touches N pages, all at once, far from each
+//   other;
+//                         says how many nanoseconds a page took
 //   "end"                 looks at all of it, says nothing, and ends
 #include <sys/socket.h>
 
@@ -69,9 +72,29 @@ int main(int argc, char** arguments) {
     return std::to_string(took[wanted / 2]) + " " + std::to_string(took[wanted * 99 / 100]) + " " +
            std::to_string(took.back());
   };
+  const auto storm = [=](const std::string& how) {
+    std::istringstream words{how};
+    std::size_t threads = 0, each = 0;
+    words >> threads >> each;
+    require(threads > 0 && threads * each * 17 < pages.count, "so many pages are not there");
+    const auto begin = std::chrono::steady_clock::now();
+    {
+      std::vector<std::jthread> all;
+      for (std::size_t thread = 0; thread < threads; ++thread)
+        all.emplace_back([=] {
+          for (std::size_t i = 0; i < each; ++i)
+            (void)*const_cast<volatile std::uint64_t*>(
+                &pages.words((i * threads + thread) * 17 + 8)[0]);
+        });
+    }
+    const auto took = std::chrono::steady_clock::now() - begin;
+    return std::to_string(took.count() / static_cast<std::int64_t>(threads * each));
+  };
   const auto end = [=](auto&) -> std::string {
     check();
     std::_Exit(0);
   };
-  return serve(check, {{"sample?", sample}, {"touch", touch}, {"faults", faults}, {"end", end}});
+  return serve(
+      check,
+      {{"sample?", sample}, {"touch", touch}, {"faults", faults}, {"storm", storm}, {"end", end}});
 }
