@@ -28,7 +28,7 @@ function(icecore_static_program target)
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON LINK_SEARCH_START_STATIC ON)
   target_include_directories(${target} PRIVATE
     $<TARGET_PROPERTY:icecore_in_program,INTERFACE_INCLUDE_DIRECTORIES>)
-  target_link_options(${target} PRIVATE -static-pie)
+  target_link_options(${target} PRIVATE -static-pie -Wl,--gc-sections)
   add_dependencies(${target} icecore_in_program)
   target_link_libraries(${target} PRIVATE $<TARGET_FILE:icecore_in_program> icecore_fmt
     ${ICECORE_STATIC_elf} ${ICECORE_STATIC_zstd} ${ICECORE_STATIC_xxhash} ${ICECORE_STATIC_z})
