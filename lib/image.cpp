@@ -452,6 +452,7 @@ ImageInfo Image::info() const {
 }
 
 std::uint64_t Image::verify(const ProgressCallback& progress, std::stop_token stop) const {
+  data_->file.expect_all();
   Verification{data_->reader, progress, std::move(stop)}.run();
   return data_->reader.page_map().stored_pages;
 }
@@ -461,6 +462,7 @@ void Image::write_core(const std::filesystem::path& core, const ProgressCallback
   const ImageReader& reader = data_->reader;
   if (reader.page_map().encoding == Encoding::zstd) {
     const std::uint64_t total_bytes = reader.page_map().stored_pages * kPageSize;
+    data_->file.expect_all();
     write_decoded(reader, core, {progress, stop, total_bytes});
     return;
   }

@@ -145,6 +145,8 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   if (report.lazy) {
     pager.emplace(data.file);
     last_time.emplace(data, report);
+  } else {
+    data.file.expect_all();
   }
 
   const PageStore pages{image};

@@ -16,6 +16,7 @@
 #include "image/manifest_codec.hpp"
 #include "image/state_generated.h"
 #include "image/validate_manifest.hpp"
+#include "sys/mapping.hpp"
 
 namespace icecore {
 namespace {
@@ -207,6 +208,7 @@ ImageReader::ImageReader(std::span<const std::byte> image) : image_(image) {
   identity_ = header.first_page_digest;
   check_padding(header, image);
   const auto metadata = slice(image, header.metadata_offset, header.metadata_size, "metadata");
+  sys::read_ahead(metadata);  // a large page map comes from a cold disk 128 KiB at a time otherwise
   require(digest128(metadata) == header.metadata_digest, "the metadata differ from their digest");
 
   require(header.notes_offset >= header.metadata_offset && header.notes_offset % 8 == 4,

@@ -39,7 +39,12 @@ MappedFile MappedFile::of(sys::Fd fd, const std::string& name) {
   if (size_bytes == 0) return {std::move(fd), nullptr, 0};
   void* const address = ::mmap(nullptr, size_bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (address == MAP_FAILED) sys::throw_errno(errno, fmt::format("map {}", name));
+  ::madvise(address, size_bytes, MADV_RANDOM);
   return {std::move(fd), static_cast<const std::byte*>(address), size_bytes};
+}
+
+void MappedFile::expect_all() const noexcept {
+  if (address_ != nullptr) ::madvise(const_cast<std::byte*>(address_), size_, MADV_NORMAL);
 }
 
 }  // namespace icecore

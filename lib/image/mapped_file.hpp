@@ -14,6 +14,11 @@ namespace icecore {
 ///
 /// The size is that at the time of opening.  Whoever makes the file shorter afterwards makes reads
 /// beyond its new end fail with SIGBUS; renaming or deleting it does no harm.
+///
+/// Touching a page reads that page and no other from the disk: what else the kernel would read
+/// along is up to a setting of the machine (read_ahead_kb: 128 KiB by default, 8 MiB in some
+/// clouds, which is 10 ms for each page that is touched).  Whoever needs
+/// more says so by sys::read_ahead() or expect_all().
 class MappedFile {
  public:
   /// Throws Errc::io or Errc::permission ("open /x/y: No such file or directory").
@@ -25,6 +30,9 @@ class MappedFile {
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile();
+
+  /// All of it will be read: the kernel may read ahead as it likes.
+  void expect_all() const noexcept;
 
   /// Page-aligned; empty for an empty file.
   std::span<const std::byte> bytes() const noexcept { return {address_, size_}; }

@@ -93,6 +93,7 @@ std::optional<WorkingSet> WorkingSet::open(const std::filesystem::path& path,
     if (error.sys_errno() == ENOENT) return std::nullopt;
     throw;
   }
+  file->expect_all();
   const std::span<const std::byte> bytes = file->bytes();
   Header header{};
   if (bytes.size() < sizeof header) corrupt("a working set of {} bytes", bytes.size());

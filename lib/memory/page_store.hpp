@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -41,6 +42,9 @@ class PageStore {
   /// Where in the image these stored pages lie; of encoded ones, their whole frames.
   FileRange place_of(std::uint64_t first, std::uint64_t count) const noexcept;
 
+  /// Has the disk read so many from there on, without waiting.
+  void read_ahead(std::uint64_t first, std::uint64_t count) const noexcept;
+
   /// The bytes of stored pages [first, first + count), count <= kMaxPages, verified.  Straight in
   /// the mapped image for raw pages, else in `scratch`.  Throws Errc::corrupt_image.
   std::span<const std::byte> read(std::uint64_t first, std::uint64_t count, Scratch& scratch) const;
@@ -51,7 +55,10 @@ class PageStore {
                                          Scratch& scratch) const;
   void decode(std::uint64_t first_frame, std::uint64_t last_frame, Scratch& scratch) const;
 
+  void read_around(std::uint64_t page) const noexcept;
+
   const ImageReader& image_;
+  mutable std::atomic<std::uint64_t> cold_reads_ = 0;
 };
 
 }  // namespace icecore

@@ -49,6 +49,9 @@ constexpr milliseconds kQuiet{20};
 constexpr std::chrono::microseconds kThick{100};
 constexpr milliseconds kLookOut{5};
 
+/// So many pages the disk reads at once when all are filled in.
+constexpr std::uint64_t kReadAhead = 256;
+
 /// How soon what could not be filled is tried again.
 constexpr milliseconds kAgain{1};
 
@@ -419,6 +422,10 @@ bool Worker::fill_next() {
     if (const auto next = spaces_[fill_space_].missing.next(fill_at_)) {
       StoredRange range = *next;
       range.pages = std::min(range.pages, kLargestCluster);
+      if (range.first_page >= read_until_ || range.first_page + kReadAhead < read_until_) {
+        store_.read_ahead(range.first_page, kReadAhead);
+        read_until_ = range.first_page + kReadAhead;
+      }
       fill(fill_space_, range, false);
       // What could not be filled now is looked at again on the next way round.
       const bool stays = spaces_[fill_space_].missing.find(range.address).has_value();

@@ -147,6 +147,7 @@ class Worker {
   std::deque<Wanted> wanted_;
   std::size_t fill_space_ = 0;
   std::uint64_t fill_at_ = 0;
+  std::uint64_t read_until_ = 0;  ///< stored page; up to there the disk has been asked to read
   Clock::time_point fill_again_ = began_;
 };
 

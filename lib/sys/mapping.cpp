@@ -40,8 +40,23 @@ bool try_populate(std::span<const std::byte> pages) noexcept {
   constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ
   const auto start = reinterpret_cast<std::uintptr_t>(pages.data()) / kPageSize * kPageSize;
   const auto end = reinterpret_cast<std::uintptr_t>(pages.data() + pages.size());
+  if (pages.size() > kPageSize && is_cold(pages.data())) read_ahead(pages);  // not page by page
   return ::madvise(reinterpret_cast<void*>(start), end - start, kPopulateRead) == 0 ||
          errno == EINVAL;  // an older kernel, or not a mapping of a file (the fuzzer's)
+}
+
+bool is_cold(const std::byte* page) noexcept {
+  unsigned char resident = 1;
+  const auto address = reinterpret_cast<std::uintptr_t>(page) / kPageSize * kPageSize;
+  return ::mincore(reinterpret_cast<void*>(address), kPageSize, &resident) == 0 &&
+         (resident & 1) == 0;
+}
+
+void read_ahead(std::span<const std::byte> bytes) noexcept {
+  if (bytes.empty()) return;
+  const auto start = reinterpret_cast<std::uintptr_t>(bytes.data()) / kPageSize * kPageSize;
+  const auto end = reinterpret_cast<std::uintptr_t>(bytes.data() + bytes.size());
+  ::madvise(reinterpret_cast<void*>(start), end - start, MADV_WILLNEED);
 }
 
 }  // namespace icecore::sys

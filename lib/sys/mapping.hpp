@@ -48,4 +48,11 @@ class Mapping {
 /// 5.14.)
 bool try_populate(std::span<const std::byte> pages) noexcept;
 
+/// Whether this page of a mapped file would have to be read from the disk.  Where that is not for
+/// us to know (mincore(2) of a file that we may not write), false.
+bool is_cold(const std::byte* page) noexcept;
+
+/// Has the kernel read a part of a mapped file into the page cache, without waiting for the bytes.
+void read_ahead(std::span<const std::byte> bytes) noexcept;
+
 }  // namespace icecore::sys
