@@ -203,7 +203,14 @@ class Measurement {
     measured.running.push_back(number_in(restored.error_text(), "total_us") * 1e-6);
   }
 
+  /// What a cold restore with a working set cannot do without.
+  void measure_reading() {
+    if (options_.cold && fs::exists(working_set()))
+      reading_.push_back(read_directly(working_set()));
+  }
+
   const std::map<std::string, Measured>& results() const { return results_; }
+  const std::vector<double>& reading() const { return reading_; }
   Summary resident_work() const { return summarize(resident_work_); }
 
  private:
@@ -255,7 +262,7 @@ class Measurement {
   const Criu& criu_;
   Criu::Streams streams_;
   Workplace place_{options_.folder};
-  std::vector<double> resident_work_;
+  std::vector<double> resident_work_, reading_;
   std::map<std::string, Measured> results_;
 };
 
@@ -266,6 +273,11 @@ void print(const Workload& workload, const Measurement& measurement, const Optio
   const double eager = summarize(results.at("eager").answered).median;
   const bool memory = workload.question.starts_with("touch");
   if (options.json) {
+    if (!measurement.reading().empty())
+      fmt::print(
+          "{{\"bench\":\"lazy\",\"workload\":\"{}\",\"mode\":\"read_directly\","
+          "\"cold\":true,\"runs\":{},\"median_s\":{:.9g}}}\n",
+          workload.title, options.runs, summarize(measurement.reading()).median);
     for (const auto& [name, measured] : results) {
       const Summary answered = summarize(measured.answered);
       fmt::print(
@@ -304,6 +316,12 @@ void print(const Workload& workload, const Measurement& measurement, const Optio
   for (const Mode& other : kOthers)
     if (const auto answered = line(other))
       fmt::print("   {:.1f} x lazy with working set\n", *answered / lazy);
+  if (!measurement.reading().empty()) {
+    const Summary read = summarize(measurement.reading());
+    fmt::print("  {:<32} {:>9} {:>9} {:>9} {:>9}   {:.1f} x of it is lazy with working set\n",
+               "reading the working set, O_DIRECT", "", human_time(read.median),
+               human_time(read.min), human_time(read.max), lazy / read.median);
+  }
   if (memory)
     fmt::print("  {:<32} {:>49}\n", "the work, memory simply there",
                human_time(measurement.resident_work().median));
@@ -451,6 +469,7 @@ int lazy(const Options& options) {
       measurement.prepare();
       for (std::size_t run = 0; run < options.runs; ++run) {
         for (const Mode& mode : kModes) measurement.measure(mode);
+        measurement.measure_reading();
         measurement.measure_start();
         for (const char* mode : {kCriu, kCriuLazy}) measurement.measure_criu(mode);
       }

@@ -21,7 +21,7 @@ std::uint64_t address_of(const PageMap& map, std::uint64_t page) {
   return 0;
 }
 
-constexpr std::uint64_t kColdReadsToDouble = 512, kMostDoubled = 6;  // from 64 KiB to 4 MiB
+constexpr std::uint64_t kColdReadsToDouble = 2048, kMostDoubled = 6;  // from 64 KiB to 4 MiB
 
 }  // namespace
 
