@@ -105,6 +105,12 @@ class UnpackedSize {
     if (const auto* segments = space->segments())
       total_ += segments->size() * sizeof(state::SegmentT);
     add(space->holes());
+    add(space->policies());
+  }
+
+  void add(const state::MemoryPolicy* policy) {
+    total_ += sizeof(state::MemoryPolicyT);
+    add(policy->nodes());
   }
 
   void add(const state::File* file) {
@@ -122,6 +128,7 @@ class UnpackedSize {
     add(thread->pending());
     add(thread->affinity());
     add(thread->memory_nodes());
+    add(thread->tls_slots());
   }
 
   void add(const state::Credentials* credentials) {
@@ -157,6 +164,14 @@ class UnpackedSize {
     add(socket->messages());
     add(socket->groups());
     add(socket->received());
+    add(socket->memberships());
+  }
+
+  void add(const state::Membership* membership) {
+    total_ += sizeof(state::MembershipT);
+    add(membership->interface());
+    add(membership->group());
+    add(membership->sources());
   }
 
   void add(const state::SocketOption* option) {
@@ -226,6 +241,8 @@ std::uint64_t rough_size(const state::ManifestT& manifest) {
   std::uint64_t size_bytes = 0;
   const state::ProcessT& process = *manifest.process;
   size_bytes += process.address_space->mappings.size() * sizeof(state::Mapping);
+  for (const auto& policy : process.address_space->policies)
+    size_bytes += policy->nodes.size() * 8 + 64;
   for (const auto& pipe : process.descriptors->pipes) size_bytes += pipe->contents.size() + 64;
   for (const auto& socket : process.descriptors->sockets)
     for (const auto& message : socket->messages) size_bytes += message->bytes.size() + 256;

@@ -107,6 +107,24 @@ void validate_connection(const state::SocketObjectT& socket, bool is_tcp) {
           "TCP buffers of {} and {} bytes", connection.send_buffer, connection.receive_buffer);
 }
 
+void validate_membership(const state::MembershipT& membership, const state::SocketObjectT& socket) {
+  constexpr int kInet = 2, kInet6 = 10, kUdp = 17;
+  constexpr std::size_t kMaxInterface = 15, kIpBytes = 16, kIpv6Bytes = 28, kMaxSources = 65536;
+  const std::vector<std::uint8_t>& group = membership.group;
+  require(socket.protocol == kUdp && (socket.family == kInet || socket.family == kInet6),
+          "a multicast group of a socket of family {}", socket.family);
+  const std::size_t bytes = group.size();
+  require((bytes == kIpBytes && group[0] == kInet && group[1] == 0) ||
+              (bytes == kIpv6Bytes && group[0] == kInet6 && group[1] == 0),
+          "a multicast group of {} bytes", bytes);
+  require(!membership.interface.empty() && membership.interface.size() <= kMaxInterface &&
+              has_no_nul(membership.interface),
+          "a multicast group of interface {}", membership.interface);
+  require(
+      membership.sources.size() % bytes == 0 && membership.sources.size() / bytes <= kMaxSources,
+      "{} bytes of multicast sources", membership.sources.size());
+}
+
 void validate_socket(std::size_t index,
                      const std::vector<std::unique_ptr<state::SocketObjectT>>& all) {
   constexpr int kUnix = 1, kInet = 2, kInet6 = 10, kNetlink = 16;
@@ -127,6 +145,10 @@ void validate_socket(std::size_t index,
   validate_address(socket.remote, socket);
   for (const auto& option : socket.options)
     require(option != nullptr && option->value.size() <= kMaxOption, "a socket option too large");
+  for (const auto& membership : socket.memberships) {
+    require(membership != nullptr, "an absent multicast group");
+    validate_membership(*membership, socket);
+  }
   for (const auto& message : socket.messages) {
     require(message != nullptr && socket.family == kUnix, "a message in the wrong place");
     validate_message(*message, socket);

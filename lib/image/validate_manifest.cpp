@@ -20,6 +20,7 @@ constexpr std::size_t kRegistersBytes = 216;  // struct user_regs_struct
 constexpr std::size_t kLimits = 16;
 constexpr std::size_t kMaxAffinityWords = 1024;
 constexpr std::size_t kMaxNodeWords = 16;
+constexpr std::size_t kTlsSlotBytes = 16, kMaxTlsSlots = 3;
 constexpr std::size_t kMaxOtherGroups = 65536;  // NGROUPS_MAX
 constexpr std::size_t kMaxCredentials = 4096;
 constexpr std::size_t kMaxSeccomp = 4096;
@@ -71,6 +72,9 @@ void validate_thread(const state::ThreadT& thread) {
   validate_pending(thread.pending);
   require(thread.affinity.size() <= kMaxAffinityWords, "thread {}: {} words of CPU mask",
           thread.tid, thread.affinity.size());
+  require(thread.tls_slots.size() % kTlsSlotBytes == 0 &&
+              thread.tls_slots.size() <= kMaxTlsSlots * kTlsSlotBytes,
+          "thread {}: {} bytes of segments", thread.tid, thread.tls_slots.size());
   require(thread.memory_nodes.size() <= kMaxNodeWords, "thread {}: {} words of memory nodes",
           thread.tid, thread.memory_nodes.size());
 }

@@ -105,6 +105,25 @@ void validate_holes(const state::AddressSpaceT& space) {
             "a hole at {:#x} to {:#x}", hole.start(), hole.end());
 }
 
+void validate_policies(const state::AddressSpaceT& space) {
+  constexpr std::size_t kMaxPolicyWords = 16;
+  std::uint64_t previous_end = 0;
+  auto mapping = space.mappings.begin();
+  for (const auto& policy : space.policies) {
+    require(policy != nullptr, "an absent memory policy");
+    require(is_page_aligned(policy->start) && is_page_aligned(policy->end) &&
+                previous_end <= policy->start && policy->start < policy->end,
+            "a memory policy at {:#x} to {:#x}", policy->start, policy->end);
+    previous_end = policy->end;
+    while (mapping != space.mappings.end() && mapping->end() <= policy->start) ++mapping;
+    require(mapping != space.mappings.end() && mapping->start() <= policy->start &&
+                policy->end <= mapping->end(),
+            "the memory policy at {:#x} is of no mapping", policy->start);
+    require(policy->nodes.size() <= kMaxPolicyWords, "a memory policy with {} words of nodes",
+            policy->nodes.size());
+  }
+}
+
 void validate_range(std::uint64_t start, std::uint64_t end, const char* what) {
   require(start <= end && end <= kAddressEnd, "the {} are at {:#x} to {:#x}", what, start, end);
 }
@@ -123,6 +142,7 @@ void validate_address_space(const state::ProcessT& process) {
   validate_guards(space);
   validate_segments(space);
   validate_holes(space);
+  validate_policies(space);
   for (const std::string& name : space.names)
     require(has_no_nul(name), "a mapping's name holds a NUL byte");
   require(space.auxv.size() % 16 == 0 && space.auxv.size() <= kMaxAuxvBytes,

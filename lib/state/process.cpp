@@ -17,6 +17,7 @@
 #include "state/attributes.hpp"
 #include "state/credentials.hpp"
 #include "state/descriptors/descriptors.hpp"
+#include "state/memory_policies.hpp"
 #include "state/seccomp.hpp"
 #include "state/signals.hpp"
 #include "state/thread_settings.hpp"
@@ -73,9 +74,11 @@ int choose_report_signal(const Capture& capture) {
 /// Answers that only the process itself can give, from all rooms in one go.
 class Interview {
  public:
-  Interview(Capture& capture, Foothold& foothold, const std::vector<sys::ListedTimer>& timers)
+  Interview(Capture& capture, Foothold& foothold, const std::vector<sys::ListedTimer>& timers,
+            const std::vector<sys::Vma>& vmas)
       : threads_(capture.process.threads()),
-        leader_bytes_(kQuestionBytes + TimerQuestions::bytes(timers.size())),
+        leader_bytes_(std::max(kQuestionBytes + TimerQuestions::bytes(timers.size()),
+                               memory_policy_bytes(vmas))),
         remote_(foothold, capture.process.leader(), capture.memory,
                 leader_bytes_ + threads_.size() * kThreadBytes),
         leader_list_(remote_.data_begin(), leader_bytes_,
@@ -91,6 +94,9 @@ class Interview {
       credentials_.emplace_back(lists_.back());
     }
     remote_.run(capture.process.leader(), leader_list_);
+    CallStream calls{remote_, capture.process.leader(),
+                     CallList{remote_.data_begin(), leader_bytes_, memory_policy_calls(vmas)}};
+    policies_ = capture_memory_policies(vmas, calls);
     capture.process.leader().put_back();
     std::vector<RemoteSyscalls::Job> jobs;
     for (std::size_t i = 0; i < threads_.size(); ++i) jobs.push_back({&threads_[i], &lists_[i]});
@@ -104,6 +110,8 @@ class Interview {
     process.signals = signals_.answers(leader_list_, capture);
     process.time = time_.answers(leader_list_, capture);
   }
+
+  MemoryPolicies take_memory_policies() { return std::move(policies_); }
 
   std::unique_ptr<state::ThreadT> answers_of_thread(std::size_t i, Capture& capture,
                                                     const SleepObserver& sleeps,
@@ -136,6 +144,7 @@ class Interview {
   TimerQuestions time_;
   SignalQuestions signals_;
   AttributeQuestions attributes_;
+  MemoryPolicies policies_;
   std::vector<CallList> lists_;
   std::vector<ThreadQuestions> questions_;
   std::vector<ThreadSettingQuestions> settings_;
@@ -189,7 +198,8 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   {
     Foothold foothold{capture.memory, vmas, choose_report_signal(capture)};
     const auto asked = std::chrono::steady_clock::now();
-    const Interview interview{capture, foothold, sys::list_timers(capture.pid)};
+    Interview interview{capture, foothold, sys::list_timers(capture.pid), vmas};
+    address_space.state->policies = interview.take_memory_policies();
     address_space.state->new_memory = interview.new_memory(capture);
     interview.answers_of_leader(capture, process, *address_space.state);
     for (std::size_t i = 0; i < capture.process.threads().size(); ++i)

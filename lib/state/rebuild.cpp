@@ -19,6 +19,7 @@
 #include "state/attributes.hpp"
 #include "state/contents.hpp"
 #include "state/credentials.hpp"
+#include "state/memory_policies.hpp"
 #include "state/seccomp.hpp"
 #include "state/signals.hpp"
 #include "state/terminal.hpp"
@@ -231,6 +232,7 @@ void ProcessRebuild::make_address_space() {
   rebuild_mappings(
       image, process_->mappings(), work_,
       [&](const state::Mapping& mapping) { return mapped_file_slot(mapping); }, *calls_);
+  rebuild_memory_policies(image, *calls_);
   rebuild_bounds(image, plan_->slot_of_file(executable_), *calls_);
   calls_->run();
   kept_files_->seal();
@@ -522,6 +524,7 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options,
       refusals.add("file {}: {}", file->path, reason);
   check_descriptors(image, options, refusals);
   refuse_lacking_memory(*image.address_space, refusals);
+  refuse_lacking_nodes(image, refusals);
   check_segments(*image.address_space, refusals);
   const sys::Status own = own_status();
   refuse_lacking_rights(image, own, refusals);

@@ -135,6 +135,8 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
   state->robust_list_size = robust.size;
 
   refuse_segments(capture, thread);
+  for (const sys::TlsSlot& slot : sys::tls_slots(tid))
+    state->tls_slots.insert(state->tls_slots.end(), slot.begin(), slot.end());
   return state;
 }
 
@@ -190,6 +192,11 @@ void rebuild_registers(const state::ThreadT& thread, const sys::Registers& regis
   std::vector<std::uint8_t> xstate = thread.xstate;
   xstate.resize(xstate_bytes);
   sys::set_xstate(tid, xstate);
+  for (std::size_t at = 0; at < thread.tls_slots.size(); at += sizeof(sys::TlsSlot)) {
+    sys::TlsSlot slot;
+    std::memcpy(slot.data(), thread.tls_slots.data() + at, sizeof slot);
+    sys::set_tls_slot(tid, slot);
+  }
   sys::set_registers(tid, registers);
   sys::set_signal_mask(tid, thread.signal_mask);
 }

@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include "sys/mapping.hpp"
@@ -33,6 +35,25 @@ bool has_guard_pages() noexcept {
   constexpr int kGuardInstall = 102;
   const Mapping page = Mapping::anonymous(kPageSize);
   return ::madvise(page.data(), kPageSize, kGuardInstall) == 0;
+}
+
+bool takes_memory_policy(std::uint32_t mode, std::span<const std::uint64_t> nodes) {
+  constexpr int kOfAddress = 2;  // MPOL_F_ADDR
+  constexpr std::size_t kMostWords = 16;
+  if (nodes.size() > kMostWords) return false;
+  const Mapping page = Mapping::anonymous(kPageSize);
+  // One more than there are: the kernel takes one off.
+  if (::syscall(SYS_mbind, page.data(), kPageSize, mode, nodes.data(), nodes.size() * 64 + 1, 0) !=
+      0)
+    return false;
+  std::uint32_t mode_now = 0;
+  std::array<std::uint64_t, kMostWords> nodes_now{};
+  if (::syscall(SYS_get_mempolicy, &mode_now, nodes_now.data(), kMostWords * 64, page.data(),
+                kOfAddress) != 0)
+    return false;
+  std::array<std::uint64_t, kMostWords> wanted{};
+  std::ranges::copy(nodes, wanted.begin());
+  return mode_now == mode && nodes_now == wanted;
 }
 
 std::uint64_t free_huge_pages(std::uint64_t size_bytes) {

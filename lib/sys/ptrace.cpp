@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstring>
 
 #include "sys/call.hpp"
 #include "sys/process.hpp"
@@ -20,6 +21,7 @@ namespace {
 
 constexpr int kGetUserDispatch = 0x4211;  // newer than Debian 12's headers
 constexpr int kSeccompGetMetadata = 0x420d;
+constexpr int kGetThreadArea = 25, kSetThreadArea = 26;  // of <asm/ptrace-abi.h>
 
 long options_for(bool kill_with_us) {
   return PTRACE_O_TRACESYSGOOD | (kill_with_us ? PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC : 0);
@@ -241,6 +243,31 @@ bool uses_io_ports(pid_t tid) {
   std::array<std::uint8_t, 8192> bitmap;
   ::iovec part{bitmap.data(), bitmap.size()};
   return request(PTRACE_GETREGSET, tid, kIoPorts, &part) == 0 && part.iov_len != 0;
+}
+
+std::vector<TlsSlot> tls_slots(pid_t tid) {
+  constexpr unsigned kFirst = 12, kLast = 14;  // GDT_ENTRY_TLS_MIN, _MAX
+  constexpr std::uint32_t kEmpty = 0x28;       // read_exec_only, seg_not_present
+  std::vector<TlsSlot> used;
+  for (unsigned index = kFirst; index <= kLast; ++index) {
+    TlsSlot slot{}, empty{};
+    std::memcpy(empty.data(), &index, sizeof index);
+    std::memcpy(empty.data() + 12, &kEmpty, sizeof kEmpty);
+    if (request(kGetThreadArea, tid, index, slot.data()) != 0) {
+      if (errno == EIO) return {};
+      throw_errno(errno, fmt::format("read segment {} of thread {}", index, tid));
+    }
+    if (slot != empty) used.push_back(slot);
+  }
+  return used;
+}
+
+void set_tls_slot(pid_t tid, const TlsSlot& slot) {
+  unsigned index = 0;
+  std::memcpy(&index, slot.data(), sizeof index);
+  TlsSlot copy = slot;
+  checked([&] { return request(kSetThreadArea, tid, index, copy.data()); },
+          "set segment {} of thread {} (set_thread_area: CONFIG_IA32_EMULATION)", index, tid);
 }
 
 bool suspend_seccomp(pid_t tid, bool kill_with_us) {

@@ -148,6 +148,12 @@ bool uses_debug_registers(pid_t tid);
 /// ioperm(2): may it use I/O ports?  (iopl(2) shows nowhere.)
 bool uses_io_ports(pid_t tid);
 
+/// A segment of set_thread_area(2): struct user_desc.
+using TlsSlot = std::array<std::uint8_t, 16>;
+/// Those that are in use.  Empty also where the kernel has none (CONFIG_IA32_EMULATION).
+std::vector<TlsSlot> tls_slots(pid_t tid);
+void set_tls_slot(pid_t tid, const TlsSlot& slot);
+
 /// From now on and for as long as we trace it, the thread, and those it makes, are not held to
 /// their seccomp filters.  False when we may not do that.
 bool suspend_seccomp(pid_t tid, bool kill_with_us);

@@ -22,6 +22,10 @@ class CallStream {
     return list_;
   }
 
+  bool has_room(std::size_t calls, std::size_t bytes) const noexcept {
+    return list_.has_room(calls, bytes);
+  }
+
   void call(const char* what, long number, std::initializer_list<std::uint64_t> arguments) {
     room(1, 0).call(what, number, arguments);
   }

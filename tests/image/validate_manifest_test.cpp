@@ -98,6 +98,8 @@ TEST_CASE("hostile threads are refused", "[image][damage]") {
       {"XSAVE header", [](ManifestT& m) { m.process->threads[1]->xstate[575] = 1; }},
       {"task name", [](ManifestT& m) { m.process->threads[1]->name += '\0'; }},
       {"pending", [](ManifestT& m) { m.process->threads[1]->pending.resize(129); }},
+      {"bytes of segments", [](ManifestT& m) { m.process->threads[1]->tls_slots.resize(15); }},
+      {"bytes of segments", [](ManifestT& m) { m.process->threads[1]->tls_slots.resize(64); }},
       {"CPU mask", [](ManifestT& m) { m.process->threads[1]->affinity.resize(1025); }},
   })));
 }
@@ -175,6 +177,32 @@ TEST_CASE("hostile GPUs are refused", "[image][damage]") {
 
 void guard(ManifestT& manifest, std::uint64_t start, std::uint64_t end) {
   manifest.process->address_space->guards.emplace_back(start, end);
+}
+
+state::MemoryPolicyT& policy(ManifestT& manifest, std::uint64_t start, std::uint64_t end) {
+  auto& policies = manifest.process->address_space->policies;
+  policies.push_back(std::make_unique<state::MemoryPolicyT>());
+  policies.back()->start = start;
+  policies.back()->end = end;
+  return *policies.back();
+}
+
+TEST_CASE("hostile memory policies are refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"absent memory policy",
+       [](ManifestT& m) { m.process->address_space->policies.emplace_back(); }},
+      {"of no mapping", [](ManifestT& m) { policy(m, kFree, kFree + kPageSize); }},
+      {"of no mapping", [](ManifestT& m) { policy(m, kHeap, kHeap + (1 << 30)); }},
+      {"memory policy at", [](ManifestT& m) { policy(m, kHeap, kHeap); }},
+      {"memory policy at", [](ManifestT& m) { policy(m, kHeap + 1, kHeap + kPageSize); }},
+      {"memory policy at",
+       [](ManifestT& m) {
+         policy(m, kHeap, kHeap + kPageSize);
+         policy(m, kHeap, kHeap + kPageSize);
+       }},
+      {"words of nodes",
+       [](ManifestT& m) { policy(m, kHeap, kHeap + kPageSize).nodes.resize(17); }},
+  })));
 }
 
 TEST_CASE("hostile memory of rare kinds is refused", "[image][damage]") {
@@ -578,6 +606,52 @@ TEST_CASE("a TCP connection that cannot be is refused", "[image][damage]") {
          socket.family = 1;
        }},
       {"connected to it", [](ManifestT& m) { add_connection(m).peer = -1; }},
+  })));
+}
+
+state::MembershipT& add_membership(ManifestT& manifest) {
+  auto socket = std::make_unique<state::SocketObjectT>();
+  socket->family = 2;
+  socket->type = 2;
+  socket->protocol = 17;
+  auto membership = std::make_unique<state::MembershipT>();
+  membership->interface = "lo";
+  membership->group = {2, 0, 0, 0, 239, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0};
+  socket->memberships.push_back(std::move(membership));
+  auto& sockets = manifest.process->descriptors->sockets;
+  sockets.push_back(std::move(socket));
+  return *sockets.back()->memberships.back();
+}
+
+state::SocketObjectT& last_socket(ManifestT& manifest) {
+  return *manifest.process->descriptors->sockets.back();
+}
+
+TEST_CASE("a socket in a multicast group is accepted", "[image]") {
+  ManifestT manifest = sample_manifest();
+  add_membership(manifest).sources.resize(32);
+  validate_manifest(manifest, {});
+}
+
+TEST_CASE("hostile multicast groups are refused", "[image][damage]") {
+  check_refused(GENERATE(values<Case>({
+      {"absent multicast group",
+       [](ManifestT& m) { add_membership(m), last_socket(m).memberships.emplace_back(); }},
+      {"of a socket of family 1",
+       [](ManifestT& m) { add_membership(m), last_socket(m).family = 1; }},
+      {"of a socket of family 2",
+       [](ManifestT& m) {
+         add_membership(m);
+         last_socket(m).type = 1;
+         last_socket(m).protocol = 6;
+       }},
+      {"group of 15 bytes", [](ManifestT& m) { add_membership(m).group.pop_back(); }},
+      {"group of 0 bytes", [](ManifestT& m) { add_membership(m).group.clear(); }},
+      {"group of 16 bytes", [](ManifestT& m) { add_membership(m).group[0] = 10; }},
+      {"of interface", [](ManifestT& m) { add_membership(m).interface.clear(); }},
+      {"of interface", [](ManifestT& m) { add_membership(m).interface = "sixteen_letters_"; }},
+      {"of interface", [](ManifestT& m) { add_membership(m).interface = std::string(1, '\0'); }},
+      {"multicast sources", [](ManifestT& m) { add_membership(m).sources.resize(17); }},
   })));
 }
 

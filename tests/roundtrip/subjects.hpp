@@ -35,6 +35,7 @@ inline const std::vector<Subject>& subjects() {
       {.name = "amx_tiles"},
       {.name = "protection_keys"},
       {.name = "tls_and_gs"},
+      {.name = "tls_slots"},
       {.name = "thread_names"},
       {.name = "signal_masks"},
       {.name = "signal_actions"},
@@ -67,6 +68,7 @@ inline const std::vector<Subject>& subjects() {
       {.name = "growing_stack"},
       {.name = "vdso"},
       {.name = "huge_page_advice"},
+      {.name = "memory_policies"},
       {.name = "guard_regions", .arguments = {"FOLDER"}},
       {.name = "sealed_memory"},
       {.name = "droppable_memory"},
@@ -101,6 +103,7 @@ inline const std::vector<Subject>& subjects() {
       // two of it would have the same names
       {.name = "unix_sockets", .shares_outside = true},
       {.name = "listening_sockets", .arguments = {"FOLDER"}, .shares_outside = true},
+      {.name = "multicast_groups", .shares_outside = true},
       {.name = "shared_ports", .shares_outside = true},
       {.name = "relative_sockets", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "umask_and_cwd", .arguments = {"FOLDER"}},

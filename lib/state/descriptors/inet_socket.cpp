@@ -224,6 +224,22 @@ void refuse_own_datagrams(const DescriptorCapture& all, const OpenDescription& o
                   "be snapshotted yet; try again"};
 }
 
+void capture_memberships(DescriptorCapture& all, const OpenDescription& open,
+                         state::SocketObjectT& object) {
+  if (!all.multicast_groups) all.multicast_groups = sys::multicast_groups();
+  for (const sys::MulticastGroup& group : *all.multicast_groups) {
+    if (object.family == AF_INET && group.address.size() != sizeof(::sockaddr_in)) continue;
+    auto found = sys::membership(open.copy, group);
+    if (!found) continue;
+    auto membership = std::make_unique<state::MembershipT>();
+    membership->interface = group.interface;
+    membership->group = group.address;
+    membership->from_sources_only = found->from_sources_only;
+    membership->sources = std::move(found->sources);
+    object.memberships.push_back(std::move(membership));
+  }
+}
+
 void capture_netlink(const OpenDescription& open, state::SocketObjectT& object) {
   if (sys::has_input(open.copy))
     throw Error{Errc::unsupported,
@@ -247,6 +263,7 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   }
   if (is_udp(kind)) {
     refuse_own_datagrams(all, open);
+    capture_memberships(all, open, object);
     object.remote = sys::remote_address(open.copy);
     auto [shut, first] = all.shut_udp_sockets.try_emplace(kind.family);
     if (first) shut->second = sys::shut_udp_sockets(kind.family);
@@ -345,6 +362,13 @@ Connection make_connection(const state::SocketObjectT& client, const state::Sock
   throw Error{Errc::io,
               fmt::format("TCP connection from {} to {}: is in use here",
                           sys::address_text(client.local), sys::address_text(server.local))};
+}
+
+void rebuild_memberships(const sys::Fd& socket, const state::SocketObjectT& object) {
+  for (const auto& membership : object.memberships)
+    sys::join(socket, {.group = {membership->interface, membership->group},
+                       .from_sources_only = membership->from_sources_only,
+                       .sources = membership->sources});
 }
 
 void rebuild_netlink(const sys::Fd& socket, const state::SocketObjectT& object) {
@@ -465,6 +489,8 @@ void rebuild_inet_socket(DescriptorRebuild& all, std::size_t index) {
   all.sockets[index] = make_socket_for(object);
   const sys::Fd& socket = all.sockets[index];
   if (object.family == AF_NETLINK) return rebuild_netlink(socket, object);
+  // Before it has a name: nothing may reach it that its sources exclude.
+  rebuild_memberships(socket, object);
   if (sys::port_of(object.local) != 0)
     if (const int err = try_bind(socket, object, shares_port(*all.process.descriptors, object));
         err != 0)
@@ -487,6 +513,10 @@ void release_tcp_connections(const state::DescriptorsT& image,
 void check_inet_socket(const state::SocketObjectT& object, const RestoreOptions& options,
                        const std::string& who, Refusals& refusals) {
   if (object.connection) return check_connection(object, options, who, refusals);
+  for (const auto& membership : object.memberships)
+    if (!sys::has_interface(membership->interface))
+      refusals.add("{}: UDP socket: in a multicast group of the interface {}, which is not here",
+                   who, membership->interface);
   if (!is_inet(object.family) || object.peer_gone || sys::port_of(object.local) == 0) return;
   const sys::Fd probe = make_socket_for(object);
   const int err = try_bind(probe, object, false);

@@ -15,6 +15,7 @@
 #include "image/state_generated.h"
 #include "state/capture.hpp"
 #include "sys/files.hpp"
+#include "sys/multicast.hpp"
 #include "sys/socket.hpp"
 #include "tracee/call_stream.hpp"
 
@@ -50,6 +51,7 @@ struct DescriptorCapture {
   std::map<std::uint64_t, std::int32_t> socket_index = {};  ///< by inode
   /// UDP sockets that are shut down, by inode; of a family once it is asked for.
   std::map<int, std::map<std::uint64_t, int>> shut_udp_sockets = {};
+  std::optional<std::vector<sys::MulticastGroup>> multicast_groups = {};
   /// Descriptors of TCP connections, by their own address and the other one; once it is asked for.
   std::optional<std::map<std::pair<sys::Bytes, sys::Bytes>, const FoundDescriptor*>> connections =
       {};
