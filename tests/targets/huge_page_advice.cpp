@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// State: mappings with advice: huge pages wanted, unwanted, sequential and random access; one that
-// wants them is full.
+// State: mappings with advice: huge pages wanted, unwanted, sequential and random access, merging
+// (where the kernel can); one that wants huge pages is full.
 //   "huge?"  how many KiB of that are in huge pages
 #include "memory.hpp"
 
@@ -10,14 +10,19 @@ using namespace target;
 int main() {
   constexpr std::size_t kPages = 8 << 20 >> 12;
   const std::uint64_t seed = random_number();
-  const struct {
+  struct Advised {
     Pages pages;
     int advice;
     const char* flag;
-  } advised[] = {{map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_HUGEPAGE, " hg "},
-                 {map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_NOHUGEPAGE, " nh "},
-                 {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_SEQUENTIAL, " sr "},
-                 {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_RANDOM, " rr "}};
+  };
+  std::vector<Advised> advised = {
+      {map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_HUGEPAGE, " hg "},
+      {map(kPages, MAP_PRIVATE | MAP_ANONYMOUS), MADV_NOHUGEPAGE, " nh "},
+      {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_SEQUENTIAL, " sr "},
+      {map(16, MAP_PRIVATE | MAP_ANONYMOUS), MADV_RANDOM, " rr "}};
+  const Pages merged = map(16, MAP_PRIVATE | MAP_ANONYMOUS);
+  if (::madvise(merged.start, merged.count * kPageSize, MADV_MERGEABLE) == 0)
+    advised.push_back({merged, MADV_MERGEABLE, " mg "});
   for (const auto& [pages, advice, flag] : advised) {
     must(::madvise(pages.start, pages.count * kPageSize, advice), "madvise");
     for (std::size_t index = 0; index < pages.count; index += 3) fill(pages, index, seed);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// State: what prctl, personality and sched_setaffinity set.
+// State: what prctl, personality and sched_setaffinity set, and the score for the OOM killer.
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -10,13 +11,25 @@
 
 using namespace target;
 
+/// Who has no privileges may not look into a process that is not dumpable.
+static const int dumpable = ::geteuid() == 0 ? 0 : 1;
+
+static void set_oom_score() {
+  const int file =
+      static_cast<int>(must(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), "open"));
+  must(::write(file, "321", 3), "oom_score_adj");
+  ::close(file);
+}
+
 static void set_up() {
+  set_oom_score();
   must(::personality(ADDR_NO_RANDOMIZE), "personality");
   must(::prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), "PR_SET_THP_DISABLE");
   must(::prctl(PR_SET_CHILD_SUBREAPER, 1), "PR_SET_CHILD_SUBREAPER");
   must(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
   must(::prctl(PR_SET_TIMERSLACK, 123'456, 0, 0, 0), "PR_SET_TIMERSLACK");
   must(::setpriority(PRIO_PROCESS, 0, 7), "setpriority");
+  must(::prctl(PR_SET_DUMPABLE, dumpable), "PR_SET_DUMPABLE");
 }
 
 static void expect() {
@@ -28,6 +41,8 @@ static void expect() {
   require(::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, "NO_NEW_PRIVS");
   require(::prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0) == 123'456, "TIMERSLACK");
   require(::getpriority(PRIO_PROCESS, 0) == 7, "nice value");
+  require(::prctl(PR_GET_DUMPABLE) == dumpable, "dumpable");
+  require(read_file("/proc/self/oom_score_adj") == "321\n", "oom_score_adj");
 }
 
 /// Binds the calling thread to the first CPU that it may use.
