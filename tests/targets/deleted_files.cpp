@@ -58,6 +58,7 @@ int main(int, char** arguments) {
   put(deleted, "what nobody finds");
   put(deleted, "far away", 1 << 30);
   must(::fchmod(deleted, 0604), "fchmod");
+  const bool given_away = ::fchown(deleted, 1, 2) == 0;  // where permitted
   const int reader = reopen(deleted, O_RDONLY);
   const int log = reopen(deleted, O_WRONLY | O_APPEND);
   must(::lseek(deleted, 5, SEEK_SET), "lseek");
@@ -105,6 +106,8 @@ int main(int, char** arguments) {
       [&] {
         require(status_of(deleted).st_nlink == 0, "the deleted file has a name");
         require((status_of(deleted).st_mode & 0777) == 0604, "mode");
+        require(!given_away || (status_of(deleted).st_uid == 1 && status_of(deleted).st_gid == 2),
+                "another owner");
         require(status_of(deleted).st_size >= (1 << 30) + 8, "size");
         require(status_of(deleted).st_blocks < 1000, "its holes have been filled");
         require(text_of(reader, 17) == "what nobody finds", "contents");

@@ -116,6 +116,9 @@ int main(int, char** arguments) {
   groups.nl_family = AF_NETLINK;
   groups.nl_groups = RTMGRP_LINK;
   must(::bind(netlink, reinterpret_cast<const sockaddr*>(&groups), sizeof groups), "bind");
+  constexpr int kLateGroup = RTNLGRP_NEXTHOP + 1;  // one that no address can name
+  set(netlink, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, kLateGroup);
+  const bool given_away = ::fchown(udp, 1, static_cast<gid_t>(-1)) == 0;  // where permitted
 
   // Two that are shut down, with a peer and without.
   const int mute = make(AF_INET, SOCK_DGRAM), deaf = make(AF_INET, SOCK_DGRAM);
@@ -182,6 +185,12 @@ int main(int, char** arguments) {
     size = sizeof own;
     must(::getsockname(netlink, reinterpret_cast<sockaddr*>(&own), &size), "getsockname");
     require(own.nl_groups == RTMGRP_LINK, "another group");
+    std::uint32_t groups[8] = {};
+    size = sizeof groups;
+    must(::getsockopt(netlink, SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, groups, &size), "groups");
+    require((groups[(kLateGroup - 1) / 32] >> ((kLateGroup - 1) % 32) & 1) == 1, "a group is lost");
+    must(::fstat(udp, &file), "fstat");
+    require(!given_away || file.st_uid == 1, "another owner of a socket");
     size = sizeof own;
     must(::getpeername(to_somebody, reinterpret_cast<sockaddr*>(&own), &size), "getpeername");
     require(own.nl_pid == 4711, "another peer of a netlink socket");

@@ -131,7 +131,14 @@ int main() {
                        {packets.slave, settings(packets.slave)},
                        {fresh.master, settings(fresh.master)}};
 
+  must(::fchmod(lines.slave, 0604), "fchmod");
+  const bool given_away = ::fchown(lines.slave, 1, 2) == 0;  // where permitted
+
   return serve([&] {
+    struct ::stat file {};
+    must(::fstat(lines.slave, &file), "fstat");
+    require((file.st_mode & 0777) == 0604, "another mode");
+    require(!given_away || (file.st_uid == 1 && file.st_gid == 2), "another owner");
     for (const Kept& each : kept) each.check();
     Window now{};
     must(::ioctl(lines.master, kGetWindow, &now), "TIOCGWINSZ");
