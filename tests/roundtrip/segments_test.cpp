@@ -34,4 +34,19 @@ TEST_CASE("a removed segment comes back while another has the key that it had") 
   CHECK(status.shm_nattch == 0);
 }
 
+TEST_CASE("what others write into a segment that is left behind does not come back") {
+  TemporaryFolder folder;
+  Target target{"segments"};
+  const int key = std::stoi(target.ask("key?"));
+  icecore::snapshot(target.pid(), folder / "image", {.kill = true, .fsync = false});
+  target.process().await_end();
+  const int left = must(::shmget(key, 0, 0), "shmget");
+  auto* const bytes = static_cast<char*>(::shmat(left, nullptr, 0));
+  REQUIRE(bytes != reinterpret_cast<char*>(-1));
+  bytes[4096] = 1;  // of a page that the process never touched
+  must(::shmdt(bytes), "shmdt");
+  Restored restored{folder / "image"};
+  CHECK(restored.ask("check?") == "ok");
+}
+
 }  // namespace test::segments_test

@@ -77,5 +77,6 @@ int main() {
         require(status(lonely).shm_nattch == 1 && status(lonely).shm_perm.__key == IPC_PRIVATE,
                 "the private one is another");
       },
-      {{"removed_key?", [=](auto&) { return std::to_string(key ^ 2); }}});
+      {{"key?", [=](auto&) { return std::to_string(key); }},
+       {"removed_key?", [=](auto&) { return std::to_string(key ^ 2); }}});
 }
