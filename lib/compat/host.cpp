@@ -115,7 +115,8 @@ Host read_host(std::string_view json) {
     return parse(JsonValue::parse(json));
   } catch (const Error& error) {
     throw Error{Errc::invalid_argument,
-                fmt::format("is not a description of a host: {}", error.what())};
+                fmt::format("is not a description of a host, as `icecore host` writes it: {}",
+                            error.what())};
   }
 }
 

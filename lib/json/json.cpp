@@ -33,12 +33,14 @@ std::size_t utf8_length(std::string_view text) {
 
 }  // namespace
 
-std::string json_string(std::string_view text) {
+std::string json_string(std::string_view text, NotUtf8 not_utf8) {
   std::string quoted = "\"";
   while (!text.empty()) {
     const std::size_t length = utf8_length(text);
     const char first = text[0];
-    if (length == 0)
+    if (length == 0 && not_utf8 == NotUtf8::kept)
+      quoted += fmt::format("\\udc{:02x}", byte_at(text, 0));
+    else if (length == 0)
       quoted += "\\ufffd";
     else if (first == '"' || first == '\\')
       quoted.append({'\\', first});

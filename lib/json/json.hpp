@@ -10,15 +10,24 @@
 
 namespace icecore {
 
-/// `text` as a JSON string, quotes included.  Bytes that are not UTF-8 (a path can hold any) become
-/// U+FFFD.
-std::string json_string(std::string_view text);
+/// What becomes of bytes that are not UTF-8 (a path can hold any).
+enum class NotUtf8 {
+  replaced,  ///< by U+FFFD, which every parser takes
+  kept       ///< as half a surrogate pair, of which our own parser makes the byte again
+};
+
+/// `text` as a JSON string, quotes included.
+std::string json_string(std::string_view text, NotUtf8 not_utf8 = NotUtf8::replaced);
 
 /// Builds the text of one JSON object, field by field in the order of the calls.
 class JsonObject {
  public:
+  explicit JsonObject(NotUtf8 not_utf8 = NotUtf8::replaced) : not_utf8_(not_utf8) {}
+
+  NotUtf8 not_utf8() const { return not_utf8_; }
+
   JsonObject& add(std::string_view name, std::string_view value) {
-    return add_text(name, json_string(value));
+    return add_text(name, json_string(value, not_utf8_));
   }
   JsonObject& add(std::string_view name, const char* value) {
     return add(name, std::string_view{value});
@@ -33,7 +42,8 @@ class JsonObject {
     return add_text(name, value.text());
   }
   JsonObject& add(std::string_view name, const std::vector<std::string>& values) {
-    return add_list(name, values, json_string);
+    return add_list(name, values,
+                    [this](const std::string& value) { return json_string(value, not_utf8_); });
   }
 
   template <std::integral Number>
@@ -69,6 +79,7 @@ class JsonObject {
     return add_text(name, "[" + list + "]");
   }
 
+  NotUtf8 not_utf8_;
   std::string fields_;
 };
 

@@ -122,7 +122,7 @@ class JsonParser {
     constexpr std::string_view kMeanings = "\"\\/\b\f\n\r\t";
     if (at_ == text_.size()) fail("no end of a string");
     const char c = text_[at_++];
-    if (c == 'u') return append_utf8(text, parse_code_point());
+    if (c == 'u') return append_code_point(text, parse_code_point());
     const std::size_t name = kNames.find(c);
     if (name == kNames.npos) fail("an unknown escape");
     text += kMeanings[name];
@@ -130,7 +130,7 @@ class JsonParser {
 
   std::uint32_t parse_code_point() {
     const std::uint32_t first = parse_four_digits();
-    if (first < 0xd800 || first > 0xdfff) return first;
+    if (first < 0xd800 || first > 0xdfff || is_byte(first)) return first;
     if (first > 0xdbff || !take_word("\\u")) fail("half a surrogate pair");
     const std::uint32_t second = parse_four_digits();
     if (second < 0xdc00 || second > 0xdfff) fail("half a surrogate pair");
@@ -146,6 +146,16 @@ class JsonParser {
       fail("a \\u without four digits");
     at_ += 4;
     return number;
+  }
+
+  /// Written by json_string() for a byte that is not UTF-8.
+  static bool is_byte(std::uint32_t code) { return code >= 0xdc80 && code <= 0xdcff; }
+
+  static void append_code_point(std::string& text, std::uint32_t code) {
+    if (is_byte(code))
+      text += static_cast<char>(code & 0xff);
+    else
+      append_utf8(text, code);
   }
 
   static void append_utf8(std::string& text, std::uint32_t code) {

@@ -19,8 +19,8 @@ inline JsonObject& add_origin(JsonObject& object, const StoreEntry& entry) {
       .add("working_directory", entry.started.working_directory)
       .add("variables", entry.started.variables)
       .add("cpu_baseline", entry.started.cpu_baseline)
-      .add("dependencies", entry.started.dependencies, [](const Dependency& dependency) {
-        JsonObject described;
+      .add("dependencies", entry.started.dependencies, [&](const Dependency& dependency) {
+        JsonObject described{object.not_utf8()};
         described.add("path", dependency.path)
             .add("digest", dependency.digest)
             .add("signature", dependency.signature);

@@ -80,7 +80,7 @@ std::vector<std::filesystem::path> all_in(const std::filesystem::path& folder) {
       at.disable_recursion_pending();
       continue;
     }
-    if (!at->is_directory() || at->is_symlink()) all.push_back(at->path());
+    if (at->is_symlink() || !at->is_directory()) all.push_back(at->path());
   }
   std::ranges::sort(all);
   return all;
@@ -117,7 +117,7 @@ std::string digest_of(const std::string& path) {
   Hash hash;
   if (is_folder(path)) {
     for (const auto& file : all_in(path)) {
-      hash.add_text(std::filesystem::relative(file, path).native());
+      hash.add_text(file.lexically_relative(path).native());
       add_entry(file, hash);
     }
   } else if (std::filesystem::is_regular_file(path)) {
@@ -132,7 +132,8 @@ std::string look_at(const std::string& path, Look look) {
   try {
     return look(path);
   } catch (const std::filesystem::filesystem_error& error) {
-    throw Error{Errc::io, fmt::format("look at {}: {}", path, error.code().message()),
+    const std::string& which = error.path1().empty() ? path : error.path1().native();
+    throw Error{Errc::io, fmt::format("look at {}: {}", which, error.code().message()),
                 error.code().value()};
   }
 }
@@ -140,7 +141,9 @@ std::string look_at(const std::string& path, Look look) {
 }  // namespace
 
 Dependency depend_on(const std::filesystem::path& path) {
-  const std::string absolute = std::filesystem::absolute(path).lexically_normal();
+  const std::string absolute = look_at(path, [](const std::filesystem::path& relative) {
+    return std::filesystem::absolute(relative).lexically_normal().native();
+  });
   return {.path = absolute, .digest = {}, .signature = look_at(absolute, signature_of)};
 }
 

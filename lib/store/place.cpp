@@ -78,7 +78,7 @@ std::filesystem::path format_file(const std::filesystem::path& store) {
 }
 
 std::string to_json(const StoreEntry& entry) {
-  JsonObject object;
+  JsonObject object{NotUtf8::kept};  // they are compared with what is wanted
   return add_origin(object.add("format", kEntryFormat), entry).text();
 }
 

@@ -137,12 +137,21 @@ std::uint64_t remove_file(const fs::path& path) {
   return fs::remove(path, ignored) ? size : 0;
 }
 
-/// The entry first: from then on there is no such image.
 std::uint64_t remove_all(const Place& place) {
   std::uint64_t bytes = remove_file(place.entry());
   for (const fs::path& path : {place.uses(), place.failure(), place.working_set(), place.image})
     bytes += remove_file(path);
   return bytes;
+}
+
+/// The entry first: from then on there is no such image.  Throws where it cannot be removed.
+std::uint64_t remove_image(const Place& place) {
+  if (fs::exists(place.entry())) {
+    const auto bytes = fs::file_size(place.entry());
+    fs::remove(place.entry());
+    return bytes + remove_all(place);
+  }
+  return remove_all(place);
 }
 
 }  // namespace
@@ -170,8 +179,10 @@ Store Store::open(const fs::path& folder) {
   return guarded([&] {
     if (const auto format = sys::try_read_file(format_file(folder))) {
       if (*format != kStoreFormat)
-        throw Error{Errc::incompatible,
-                    fmt::format("store {}: is of a newer icecore", folder.string())};
+        throw Error{
+            Errc::incompatible,
+            fmt::format("store {}: is of a newer icecore, or its file icecore-store is damaged",
+                        folder.string())};
       return Store{folder, false};
     }
     if (fs::create_directories(folder)) fs::permissions(folder, fs::perms::owner_all);
@@ -186,7 +197,9 @@ Store Store::open(const fs::path& folder) {
   });
 }
 
-Store Store::single(const fs::path& image) { return Store{fs::absolute(image), true}; }
+Store Store::single(const fs::path& image) {
+  return guarded([&] { return Store{fs::absolute(image), true}; });
+}
 
 std::vector<StoreEntry> Store::list(const std::string& key) const {
   return guarded([&] {
@@ -316,7 +329,9 @@ std::string Store::refusal(const std::string& key) const {
 
 // ---- removing -----------------------------------------------------------------------------------
 
-void Store::remove(const StoreEntry& entry) const { remove_all(Place{entry.image}); }
+void Store::remove(const StoreEntry& entry) const {
+  guarded([&] { remove_image(Place{entry.image}); });
+}
 
 namespace {
 
@@ -346,7 +361,7 @@ Store::Collected Store::collect(const Limits& limits) const {
     Collected result;
     std::vector<StoreEntry> entries = list();
     const auto drop = [&](const StoreEntry& entry) {
-      result.removed_bytes += remove_all(Place{entry.image});
+      result.removed_bytes += remove_image(Place{entry.image});
       result.removed.push_back(entry);
     };
     std::map<std::pair<std::string, std::string>, std::uint64_t> count;

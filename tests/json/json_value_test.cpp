@@ -30,6 +30,16 @@ TEST_CASE("json escapes become their characters") {
         "A\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\t/");
 }
 
+TEST_CASE("json keeps bytes that are not UTF-8 where it is asked to") {
+  const std::string text = "a\xff\x80\xe2\x82z\xed\xb3\xbf";  // the last is half a surrogate pair
+  CHECK(JsonValue::parse(json_string(text, NotUtf8::kept)).text() == text);
+  CHECK(json_string("\xff") == "\"\\ufffd\"");
+  JsonObject object{NotUtf8::kept};
+  object.add("text", text).add("list", std::vector<std::string>{text});
+  CHECK(JsonValue::parse(object.text())["text"].text() == text);
+  CHECK(JsonValue::parse(object.text())["list"].texts() == std::vector<std::string>{text});
+}
+
 TEST_CASE("what is no json is refused") {
   const std::string text =
       GENERATE("", "{", "[1,]", "{\"a\"}", "1 2", "tru", "\"\\x\"", "\"\\ud800\"", "\"\\u12\"",

@@ -139,6 +139,42 @@ TEST_CASE("a folder depends on every file in it") {
   CHECK(fixture.store.find("key", wanted).empty());
 }
 
+TEST_CASE("links that lead nowhere or in circles count by where they point") {
+  Fixture fixture;
+  const fs::path inner = fixture.folder / "package";
+  fs::create_directories(inner);
+  fs::create_symlink("b", inner / "a");
+  fs::create_symlink("a", inner / "b");
+  fs::create_symlink("nowhere", inner / "c");
+  fs::create_symlink(".", inner / "d");
+  const auto digest = [&] {
+    std::vector<Dependency> dependencies{depend_on(inner)};
+    REQUIRE(complete(dependencies) == "");
+    return dependencies[0].digest;
+  };
+  const std::string before = digest();
+  CHECK(digest() == before);
+  fs::remove(inner / "a");
+  fs::create_symlink("c", inner / "a");
+  CHECK(digest() != before);
+}
+
+TEST_CASE("bytes that are not UTF-8 are told from others") {
+  Fixture fixture;
+  const std::string key = "\xff", other_key = "\xfe";
+  Wanted wanted = fixture.wanted();
+  wanted.started.command.emplace_back("\x80");
+  StoreEntry entry = fixture.entry();
+  entry.started.command = wanted.started.command;
+  auto place = fixture.store.begin(key);
+  write(place->path(), sample_image());
+  place->commit(entry);
+  CHECK(fixture.store.find(key, wanted).size() == 1);
+  CHECK(fixture.store.find(other_key, wanted).empty());
+  wanted.started.command.back() = "\x81";
+  CHECK(fixture.store.find(key, wanted).empty());
+}
+
 TEST_CASE("a dependency that changes between start and snapshot is named") {
   Fixture fixture;
   std::vector<Dependency> dependencies{depend_on(fixture.script)};
