@@ -102,15 +102,16 @@ static void* serve(void* unused) {
     /* Whoever takes a snapshot may have been killed. */
     uint64_t value = listen_to(bell, prepared ? kGoOnPatienceMs : -1);
     if (value == 0) value = ICECORE_BELL_GO_ON;
-    if (value & ICECORE_BELL_RESTORED) {
+    /* What was rung more than once comes as a sum. */
+    if (value >= ICECORE_BELL_RESTORED) {
       run_after(&after_restore);
       say(ICECORE_GUEST_RESTORED);
       prepared = false;
-    } else if (value & ICECORE_BELL_GO_ON) {
+    } else if (value >= ICECORE_BELL_GO_ON) {
       if (prepared) run_after(&after_snapshot);
       say(ICECORE_GUEST_GONE_ON);
       prepared = false;
-    } else if (value & ICECORE_BELL_PREPARE) {
+    } else if (value >= ICECORE_BELL_PREPARE) {
       const uint64_t word = run_before();
       pthread_mutex_lock(&notifying); /* which is not to be in the snapshot */
       pthread_mutex_unlock(&notifying);

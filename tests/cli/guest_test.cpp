@@ -6,10 +6,16 @@
 #include <icecore/restore.hpp>
 #include <icecore/snapshot.hpp>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <cstddef>
+#include <future>
 #include <set>
 #include <thread>
 
+#include "support/descriptor.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
 #include "support/skip.hpp"
@@ -173,6 +179,27 @@ TEST_CASE("a child of such a program starts again from nothing") {
 TEST_CASE("snapshot me now: nobody is there who would") {
   Target target{"guest_hooks"};
   CHECK(target.ask("snapshot") == "2");
+}
+
+TEST_CASE("a program that is told twice at once to go on goes on") {
+  const std::string name = "icecore/test/" + std::to_string(::getpid());
+  ::sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  name.copy(address.sun_path + 1, name.size());
+  const Descriptor supervisor{must(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket")};
+  must(::bind(supervisor.get(), reinterpret_cast<const ::sockaddr*>(&address),
+              static_cast<::socklen_t>(offsetof(::sockaddr_un, sun_path) + 1 + name.size())),
+       "bind");
+  Target target =
+      Target::of_command({"/usr/bin/env", "NOTIFY_SOCKET=@" + name, target_path("guest_hooks")});
+  auto outcome = std::async(std::launch::async, [&] { return target.ask("snapshot"); });
+  char text[100];
+  must(::recv(supervisor.get(), text, sizeof text, 0), "recv");
+  must(::kill(target.pid(), SIGSTOP), "stop");  // else it may hear of the one before the other
+  icecore::let_guest_go_on(target.pid());
+  icecore::let_guest_go_on(target.pid());
+  must(::kill(target.pid(), SIGCONT), "continue");
+  CHECK(outcome.get() == "0");
 }
 
 TEST_CASE("an invocation that is too large is refused") {
