@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 
 #include "state/descriptors/sockets.hpp"
 
@@ -249,6 +251,20 @@ void make_connections(DescriptorRebuild& all, const Objects& objects) {
   }
 }
 
+/// Whoever had the name may have ended since, such as a supervisor that was told of readiness: the
+/// process finds that out where it sends next, as it would have.
+void connect_outside(const sys::Fd& socket, const state::SocketObjectT& object) {
+  const int error = sys::try_connect(socket, object.remote);
+  if (error != ECONNREFUSED && error != ENOENT) {
+    if (error != 0) sys::connect(socket, object.remote);
+    return;
+  }
+  const sys::Fd gone = sys::make_socket({AF_UNIX, SOCK_DGRAM, 0});
+  const std::array<std::uint8_t, sizeof(::sa_family_t)> any_name{AF_UNIX};
+  sys::bind(gone, any_name);
+  sys::connect(socket, sys::local_address(gone));
+}
+
 /// Of a process with relative names: its working directory, for our thread.
 std::unique_ptr<sys::OwnWorkingDirectory> where_names_lead_from(const DescriptorRebuild& all) {
   const auto has_relative_name = [](const auto& object) {
@@ -272,7 +288,7 @@ void rebuild_unix_sockets(DescriptorRebuild& all) {
   for (std::size_t i = 0; i < objects.size(); ++i) {
     const state::SocketObjectT& object = *objects[i];
     if (object.family != AF_UNIX || object.type != SOCK_DGRAM) continue;
-    if (!object.remote.empty()) sys::connect(all.sockets[i], object.remote);
+    if (!object.remote.empty()) connect_outside(all.sockets[i], object);
     const auto peer = static_cast<std::size_t>(object.peer);
     if (object.peer >= 0 && !is_mutual(objects, i))
       sys::connect(all.sockets[i], objects[peer]->local);
