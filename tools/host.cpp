@@ -5,8 +5,10 @@
 #include <icecore/error.hpp>
 
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <system_error>
 
 #include "command.hpp"
 #include "host_file.hpp"
@@ -14,6 +16,8 @@
 namespace icecore::tool {
 
 Host read_host_file(const std::string& path) {
+  if (std::error_code ignored; std::filesystem::is_directory(path, ignored))
+    throw Error{Errc::io, fmt::format("read {}: is a folder", path), EISDIR};
   std::ifstream file{path};
   const std::string text{std::istreambuf_iterator<char>{file}, {}};
   if (!file.is_open() || file.bad())

@@ -220,15 +220,30 @@ class Log final : public Ready {
     ::pthread_sigmask(SIG_BLOCK, &broken_pipe_, nullptr);  // it is for the program to learn of
   }
   std::vector<::pollfd> waits() const override { return {out_.wait(), error_.wait()}; }
+  milliseconds look_after() const override {
+    if (ready_) return milliseconds{-1};
+    auto soonest = milliseconds{-1};
+    for (const Stream* stream : {&out_, &error_}) {
+      if (!stream->has_open_line()) continue;
+      const auto left = std::max(
+          std::chrono::ceil<milliseconds>(stream->stands_at() - Clock::now()), milliseconds{0});
+      soonest = soonest.count() < 0 ? left : std::min(soonest, left);
+    }
+    return soonest;
+  }
   bool look() override {
-    pass_on(out_);
-    pass_on(error_);
+    for (Stream* stream : {&out_, &error_}) {
+      pass_on(*stream);
+      if (!ready_) search_open_line(*stream);
+    }
     return ready_;
   }
   bool has_rest() const override { return out_.has_rest() || error_.has_rest(); }
 
  private:
+  using Clock = std::chrono::steady_clock;
   static constexpr std::size_t kLongestLine = 4096;  // a longer one is searched in pieces
+  static constexpr milliseconds kStands{50};         // a prompt, not the first half of a line
 
   struct Stream {
     explicit Stream(int number) : Stream(number, make_pipe()) {}
@@ -241,11 +256,18 @@ class Log final : public Ready {
       int count = 0;
       return read_end.get() >= 0 && ::ioctl(read_end.get(), FIONREAD, &count) == 0 && count > 0;
     }
+    bool has_open_line() const { return !line.empty() && !searched; }
+    /// When a line without an end is taken for a whole one: at once if nothing can follow.
+    Clock::time_point stands_at() const {
+      return read_end.get() < 0 ? Clock::time_point{} : written_at + kStands;
+    }
 
     int ours;
     Descriptor read_end;
     Descriptor write_end;
     std::string line = {};
+    bool searched = false;  // the line, as far as it is there
+    Clock::time_point written_at = {};
     std::string unwritten = {};
 
    private:
@@ -296,12 +318,20 @@ class Log final : public Ready {
   }
 
   void search(Stream& stream, std::string_view text) {
+    stream.searched = false;
+    stream.written_at = Clock::now();
     for (const char c : text) {
       if (c != '\n') stream.line += c;
       if (c != '\n' && stream.line.size() < kLongestLine) continue;
       ready_ = ready_ || pattern_.found_in(stream.line);
       stream.line.clear();
     }
+  }
+
+  void search_open_line(Stream& stream) {
+    if (!stream.has_open_line() || Clock::now() < stream.stands_at()) return;
+    stream.searched = true;
+    ready_ = pattern_.found_in(stream.line);
   }
 
   sigset_t broken_pipe_{};

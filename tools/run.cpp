@@ -98,7 +98,8 @@ class Run final : public Invocation {
                    "A file or folder on which the snapshot depends besides the executable and the "
                    "script; may be repeated")
         ->option_text("PATH")
-        ->allow_extra_args(false);
+        ->allow_extra_args(false)
+        ->check([](const std::string& path) { return path.empty() ? "is empty" : ""; });
     app.add_option("--env-key", env_keys_,
                    "A variable on whose value the snapshot depends; may be repeated")
         ->option_text("NAME")
@@ -166,13 +167,13 @@ class Run final : public Invocation {
       invocation_.arguments.assign(second + 1, behind_dashes.end());
     try {
       store_ = image_.empty() ? Store::open(store_path_) : Store::single(image_);
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       warn("no store: {}", error.what());
       return;
     }
     try {
       wanted_.started = how_it_starts();
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       warn("not snapshotted: {}", error.what());
       store_.reset();
       return;

@@ -54,7 +54,9 @@ class StoreCommand final : public Invocation {
     rm->add_option("--name", name_, "Only this one, as `ls` names it")->option_text("NAME");
     CLI::App* gc = add(app, "gc", "Remove images that exceed limits, and what crashes have left",
                        &StoreCommand::collect);
-    gc->add_option("--keep", keep_, "Images of one key and worker type")->option_text("N");
+    gc->add_option("--keep", keep_, "Images of one key and worker type")
+        ->option_text("N")
+        ->check(CLI::NonNegativeNumber);
     gc->add_option("--max-age", max_age_, "None that is older")
         ->option_text("TIME")
         ->check(check_duration);

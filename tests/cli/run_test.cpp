@@ -224,6 +224,16 @@ TEST_CASE("run: ready by each way") {
   expect_restored(fixture.run_function(arguments, options), secret);
 }
 
+TEST_CASE("run --ready log: a last line without an end is seen when it stands, or at the end") {
+  Fixture fixture;
+  const std::string close = GENERATE("", " exec >/dev/null;");
+  INFO(close);
+  Running running = fixture.run({"sh", "-c", "printf 'ready> ';" + close + " read line; exit 3"},
+                                {"--ready", "log:^ready> $"});
+  fixture.await_images(1, running);
+  CHECK(running.end() == 3);
+}
+
 bool listens(int port) {
   const Descriptor socket = make_tcp_socket();
   const ::sockaddr_in address = local_address(port);
@@ -418,6 +428,36 @@ TEST_CASE("run: a program that never says that it is ready goes on") {
   CHECK(fixture.images().empty());
 }
 
+TEST_CASE("run: a notify socket that stays connected keeps no image from being restored") {
+  if (!in_path("python3")) return skip("needs python3");
+  Fixture fixture;
+  const std::string script = R"(
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect("\0" + os.environ["NOTIFY_SOCKET"][1:])
+s.send(b"READY=1")
+sys.stdin.readline()
+for i in range(2):
+    try:
+        s.send(b"STATUS=called")
+        print("sent", flush=True)
+    except OSError as error:
+        print(error.strerror, flush=True)
+sys.stdin.readline()
+)";
+  {
+    Running cold = fixture.run({"python3", "-c", script});
+    fixture.await_images(1, cold);
+    CHECK(cold.ask("") == "sent");
+    CHECK(cold.end() == 0);
+  }
+  Running restored = fixture.run({"python3", "-c", script});
+  CHECK(restored.ask("") == "Connection refused");
+  CHECK(restored.end() == 0);
+  INFO(restored.errors());
+  CHECK(restored.restored());
+}
+
 TEST_CASE("run: being ready twice is being ready once") {
   Fixture fixture;
   Running running = fixture.run_function({"notify", "notify"});
@@ -552,6 +592,32 @@ TEST_CASE("run: a store that is full or read-only does not keep the program from
     CHECK(running.end() == 0);
     CHECK(running.cold());
   }
+}
+
+TEST_CASE("store: what cannot be removed is not said to be") {
+  Fixture fixture;
+  fs::create_directory(fixture.store());
+  std::optional<PrivateMounts> mounts;
+  try {
+    mounts.emplace();
+  } catch (const std::system_error& error) {
+    return skip(std::string{"needs a mount namespace: "} + error.what());
+  }
+  mounts->mount_memory(fixture.store(), "64m");
+  fixture.make_image();
+  must(::mount(nullptr, fixture.store().c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr),
+       "remount");
+  for (const Arguments& command :
+       {Arguments{"rm", fixture.store(), "key"}, Arguments{"gc", fixture.store(), "--keep", "0"}}) {
+    Arguments arguments{"store"};
+    arguments.insert(arguments.end(), command.begin(), command.end());
+    const Outcome outcome = icecore(arguments);
+    INFO(outcome.err);
+    CHECK(outcome.status == 1);
+    CHECK(outcome.out == "");
+    CHECK(outcome.err.find("Read-only file system") != std::string::npos);
+  }
+  CHECK(fixture.images().size() == 1);
 }
 
 TEST_CASE("run: a store without permission does not keep the program from running") {
@@ -715,6 +781,22 @@ TEST_CASE("run: wrong usage is 2") {
   CHECK(icecore({"run", "-o", "x", "--ready", "log:(", "--", "true"})
             .err.find("no regular expression") != std::string::npos);
   CHECK(icecore({"run", "-o", "x", "--cpu-baseline", "v3", "--", "true"}).status == 2);
+  CHECK(icecore({"run", "-o", "x", "--depends", "", "--", "true"}).status == 2);
+  CHECK(icecore({"store", "gc", "/tmp", "--keep", "-1"}).status == 2);
+}
+
+TEST_CASE("run: a folder that is gone does not keep the program from running") {
+  const TemporaryFolder folder;
+  const std::string gone = folder / "gone";
+  const std::string image = GENERATE("image", "/dev/null/image");
+  const Outcome outcome =
+      run({"sh", "-c",
+           "mkdir \"$1\" && cd \"$1\" && rmdir \"$1\" && exec \"$2\" run -o \"$3\" -- echo runs",
+           "sh", gone, ICECORE_TOOL, image});
+  INFO(outcome.err);
+  CHECK(outcome.status == 0);
+  CHECK(outcome.out == "runs\n");
+  CHECK(outcome.err.find("warning") != std::string::npos);
 }
 
 TEST_CASE("run: the CPU baseline reaches the program, and the image") {
