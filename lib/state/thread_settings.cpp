@@ -159,11 +159,11 @@ void rebuild_thread_settings(const state::ProcessT& process, const state::Thread
   if (thread.timer_slack_ns != 0 && thread.timer_slack_ns != process.timer_slack_ns)
     list.call("set the timer slack", SYS_prctl, {PR_SET_TIMERSLACK, thread.timer_slack_ns});
   if (thread.io_flusher) list.call("become an I/O flusher", SYS_prctl, {kSetIoFlusher, 1, 0, 0, 0});
-  if (thread.memory_policy != 0)
-    list.call(
-        "set the memory policy", SYS_set_mempolicy,
-        {static_cast<std::uint64_t>(thread.memory_policy),
-         list.put(std::as_bytes(std::span{thread.memory_nodes})), thread.memory_nodes.size() * 64});
+  if (thread.memory_policy != 0)  // of nodes one more than there are: the kernel takes one off
+    list.call("set the memory policy", SYS_set_mempolicy,
+              {static_cast<std::uint64_t>(thread.memory_policy),
+               list.put(std::as_bytes(std::span{thread.memory_nodes})),
+               thread.memory_nodes.size() * 64 + 1});
   set_speculation(list, PR_SPEC_STORE_BYPASS, thread.store_bypass);
   set_speculation(list, PR_SPEC_INDIRECT_BRANCH, thread.indirect_branch);
   set_speculation(list, kL1dFlush, thread.l1d_flush);

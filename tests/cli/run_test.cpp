@@ -135,9 +135,8 @@ struct Fixture {
     const std::size_t before = images().size();
     Running cold = run_function(std::move(arguments), options);
     REQUIRE(cold.conversation().hear() == "ready");
+    await_images(before + 1, cold);  // and then ask, so that no question is in the image
     std::string secret = cold.ask("secret?");
-    await_images(before + 1, cold);
-    CHECK(cold.ask("secret?") == secret);
     CHECK(cold.cold());
     CHECK(cold.end() == 0);
     return secret;
