@@ -7,13 +7,16 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <map>
 #include <string_view>
 #include <utility>
 
+#include "icecore/error.hpp"
 #include "image/mapping.hpp"
 #include "state/segments.hpp"
 #include "sys/check.hpp"
+#include "sys/files.hpp"
 #include "sys/memory_features.hpp"
 #include "sys/procfs.hpp"
 
@@ -218,13 +221,27 @@ class Recorder {
     if (!vma.has_flag("dp")) look_for_pages(vma, PageSource::Which::private_pages);
   }
 
+  /// Of a link in map_files, which the kernel shows to few.
+  static sys::FileStatus status_of(const std::string& link) {
+    try {
+      return sys::status(link);
+    } catch (const Error& error) {
+      if (error.sys_errno() != EPERM) throw;
+      throw Error{Errc::permission,
+                  fmt::format("{}: run icecore as root, or give it CAP_CHECKPOINT_RESTORE and "
+                              "CAP_SYS_PTRACE",
+                              error.what()),
+                  EPERM};
+    }
+  }
+
   void add_file(const sys::Vma& vma) {
     const auto key = std::pair{vma.device, vma.inode};
     auto known = files_.find(key);
     if (known == files_.end()) {
       const std::string itself =
           fmt::format("/proc/{}/map_files/{:x}-{:x}", capture_.pid, vma.start, vma.end);
-      const auto status = sys::status(itself);
+      const auto status = status_of(itself);
       std::int32_t file = -1;
       if (!S_ISREG(status.st_mode)) {
         capture_.refusals.add("mapping {:#x}-{:#x} {}: memory of a device: cannot be snapshotted",

@@ -105,6 +105,16 @@ TEST_CASE("a process of another user is refused") {
   CHECK(target.running());
 }
 
+TEST_CASE("who may not see mapped files is told what to have") {
+  if (::geteuid() != 0 || !in_path("setpriv")) return skip("needs root and setpriv");
+  TemporaryFolder folder;
+  Target target{"tiny"};
+  expect_refused(run({"setpriv", "--bounding-set=-checkpoint_restore,-sys_admin", ICECORE_TOOL,
+                      "snapshot", std::to_string(target.pid()), "-o", folder / "image"}),
+                 folder / "image", {"map_files", "as root", "CAP_CHECKPOINT_RESTORE"});
+  CHECK(target.running());
+}
+
 TEST_CASE("a process that is traced already is refused") {
   TemporaryFolder folder;
   Target target{"tiny"};
