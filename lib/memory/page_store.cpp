@@ -44,8 +44,7 @@ void PageStore::read_ahead(std::uint64_t first, std::uint64_t count) const noexc
 /// wanted as well.  Who goes on to want pages that are cold wants much of the image: then ever more
 /// of it is read at once.
 void PageStore::read_around(std::uint64_t page) const noexcept {
-  const std::uint64_t offset = image_.page_map().data_offset + page * kPageSize;
-  if (!sys::is_cold(image_.bytes().data() + offset)) return;
+  if (!sys::is_cold(image_.bytes().data() + place_of(page, 1).offset)) return;
   const std::uint64_t grown = std::min(cold_reads_.fetch_add(1) / kColdReadsToDouble, kMostDoubled);
   const std::uint64_t count = format::kFramePages << grown;
   read_ahead(page / count * count, count);
@@ -64,7 +63,6 @@ std::span<const std::byte> PageStore::read(std::uint64_t first, std::uint64_t co
 std::span<const std::byte> PageStore::read_raw(std::uint64_t first, std::uint64_t count) const {
   const PageMap& map = image_.page_map();
   const auto pages = image_.bytes().subspan(map.data_offset + first * kPageSize, count * kPageSize);
-  if (count == 1) read_around(first);
   if (!sys::try_populate(pages))
     throw Error{Errc::io, fmt::format("stored page {} cannot be read: the image has become "
                                       "shorter, or the disk fails",

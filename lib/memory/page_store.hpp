@@ -45,6 +45,10 @@ class PageStore {
   /// Has the disk read so many from there on, without waiting.
   void read_ahead(std::uint64_t first, std::uint64_t count) const noexcept;
 
+  /// For who wants one page and not yet its neighbours: has the disk read them with it where it
+  /// would have to read it.
+  void read_around(std::uint64_t page) const noexcept;
+
   /// The bytes of stored pages [first, first + count), count <= kMaxPages, verified.  Straight in
   /// the mapped image for raw pages, else in `scratch`.  Throws Errc::corrupt_image.
   std::span<const std::byte> read(std::uint64_t first, std::uint64_t count, Scratch& scratch) const;
@@ -54,8 +58,6 @@ class PageStore {
   std::span<const std::byte> read_frames(std::uint64_t first, std::uint64_t count,
                                          Scratch& scratch) const;
   void decode(std::uint64_t first_frame, std::uint64_t last_frame, Scratch& scratch) const;
-
-  void read_around(std::uint64_t page) const noexcept;
 
   const ImageReader& image_;
   mutable std::atomic<std::uint64_t> cold_reads_ = 0;

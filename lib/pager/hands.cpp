@@ -34,6 +34,7 @@ void cut_before_guards(Piece& piece) {
 void fill_piece(Piece& piece, const PageStore& store, PageStore::Scratch& scratch) noexcept {
   try {
     std::span<const std::byte> bytes;
+    if (piece.awaited) store.read_around(piece.range.first_page);
     try {
       bytes = store.read(piece.range.first_page, piece.range.pages, scratch);
     } catch (const Error& error) {
