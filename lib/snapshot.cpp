@@ -93,6 +93,7 @@ class SleepOnAfterFailure {
 /// `without_gpu`: so the process was found to be before the freeze.
 void write(pid_t pid, const SnapshotOptions& options, bool without_gpu, Taken& taken) {
   const PageMap map = taken.encoder.finish();
+  if (options.fsync) taken.image.start_writeback();
   taken.files.complete();
   state::ManifestT manifest;
   manifest.platform = capture_platform(std::move(taken.captured.vdso), options.cpu_baseline);

@@ -172,6 +172,8 @@ void ImageWriter::finish(const state::ManifestT& manifest, const PageMap& map) {
   size_bytes_ = position_;
 }
 
+void ImageWriter::start_writeback() const noexcept { file_.start_writeback(); }
+
 void ImageWriter::commit(bool fsync) { file_.commit(fsync); }
 
 }  // namespace icecore

@@ -37,7 +37,8 @@ class ImageWriter {
   /// Writes everything that is not pages: notes, page map, digests, manifest, ELF and image header.
   void finish(const state::ManifestT& manifest, const PageMap& map);
 
-  /// fsync (if wanted), rename, fsync of the folder.
+  /// As those of NewFile.
+  void start_writeback() const noexcept;
   void commit(bool fsync);
 
   std::uint64_t size_bytes() const noexcept { return size_bytes_; }

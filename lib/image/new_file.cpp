@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "sys/call.hpp"
+#include "sys/writeback.hpp"
 
 namespace icecore {
 namespace {
@@ -69,23 +70,38 @@ void NewFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   }
 }
 
+void NewFile::start_writeback() const noexcept { sys::start_writeback(fd_); }
+
 void NewFile::commit(bool fsync) {
+  if (fsync && temporary_.empty() && sys::links_after_contents(fd_) && commit_at_once()) return;
   if (fsync) sys::checked([&] { return ::fsync(fd_.get()); }, "write {} to disk", path_.string());
-  if (temporary_.empty()) {
-    link();
-  } else {
+  if (!temporary_.empty()) {
     if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(errno);
     temporary_.clear();
+  } else if (!try_link()) {
+    link_over_existing();
   }
   if (fsync) sync_folder();
 }
 
-void NewFile::link() {
+// One commit of the journal instead of two, one for the contents and one for the name.
+// False: there is a file of that name, which has to stay until this one is safe.
+bool NewFile::commit_at_once() {
+  if (!sys::try_write_back(fd_)) fail(errno);
+  if (!try_link()) return false;
+  if (::fsync(fd_.get()) == 0) return true;
+  const int err = errno;
+  ::unlink(path_.c_str());
+  fail(err);
+}
+
+bool NewFile::try_link() {
   // Through /proc, because AT_EMPTY_PATH needed a capability before Linux 6.10.
   const std::string self = fmt::format("/proc/self/fd/{}", fd_.get());
-  if (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW) == 0) return;
+  if (::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW) == 0)
+    return true;
   if (errno != EEXIST) fail(errno);
-  link_over_existing();
+  return false;
 }
 
 // linkat(2) never replaces, so the file takes a temporary name and is renamed.

@@ -26,12 +26,16 @@ class NewFile {
   /// Pieces that end at multiples of 2 MiB lie in the page cache in folios of that size.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
 
+  /// Lets the disk begin with what was written so far.  Does not wait for it.
+  void start_writeback() const noexcept;
+
   /// Waits for the disk if wanted, then puts the file in the place of what had its name.
   void commit(bool fsync);
 
  private:
   void create();
-  void link();
+  bool commit_at_once();
+  bool try_link();
   void link_over_existing();
   void sync_folder() const;
   std::filesystem::path temporary_name() const;

@@ -59,10 +59,12 @@ constexpr std::size_t slab_bytes(Encoding encoding) {
 }  // namespace
 
 struct Slab {
-  explicit Slab(Encoding encoding)
-      : pages(encoding == Encoding::raw
-                  ? sys::Mapping::huge(2 * kRawSlabBytes)  // the second half is seldom touched
-                  : sys::Mapping::anonymous(kZstdSlabBytes + PageEncoder::kBatchBytes)) {
+  /// `huge`: for so much that clearing 2 MiB at once pays.
+  Slab(Encoding encoding, bool huge)
+      : pages(encoding != Encoding::raw
+                  ? sys::Mapping::anonymous(kZstdSlabBytes + PageEncoder::kBatchBytes)
+              : huge ? sys::Mapping::huge(2 * kRawSlabBytes)  // the second half is seldom touched
+                     : sys::Mapping::anonymous(2 * kRawSlabBytes)) {
     static_assert(kRawSlabBytes >= PageEncoder::kBatchBytes);
     if (encoding == Encoding::zstd) encoded = sys::Mapping::anonymous(kZstdSlabBytes);
   }
@@ -119,6 +121,7 @@ struct PageEncoder::Pipeline {
   // ---- on the caller's thread ---------------------------------------------------------------
 
   void expect(std::uint64_t bytes) noexcept {
+    huge_slabs = bytes >= kRawSlabBytes / 2;
     if (bytes <= kHeldBytes)
       most_slabs = std::max<std::size_t>(most_slabs, bytes / slab_bytes(map.encoding) + 2);
   }
@@ -206,7 +209,7 @@ struct PageEncoder::Pipeline {
   Slab* take_free_slab() {
     std::unique_lock lock{mutex};
     if (free.empty() && slabs.size() < most_slabs) {
-      slabs.push_back(std::make_unique<Slab>(map.encoding));
+      slabs.push_back(std::make_unique<Slab>(map.encoding, huge_slabs));
       return slabs.back().get();
     }
     changed.wait(lock, [&] { return failure || !free.empty(); });
@@ -302,6 +305,7 @@ struct PageEncoder::Pipeline {
   Slab* filling = nullptr;  // the caller's
   std::size_t full_bytes;   // when `filling` is to be handed over
   std::size_t most_slabs;
+  bool huge_slabs = true;
 
   std::mutex mutex;  // guards all that follows
   std::condition_variable changed;

@@ -87,7 +87,7 @@ TEST_CASE("a file takes the place of the one before", "[new_file]") {
   NewFile file{path};
   file.write_at(0, bytes_of("after"));
   CHECK(read_file(path) == bytes_of("before, and longer"));
-  file.commit(false);
+  file.commit(GENERATE(false, true));
 
   CHECK(read_file(path) == bytes_of("after"));
   CHECK(mode_of(path) == 0600);
