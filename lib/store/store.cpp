@@ -59,10 +59,10 @@ auto guarded(Work work) {
   }
 }
 
-void write_file(const fs::path& path, const std::string& text) {
+void write_file(const fs::path& path, const std::string& text, bool fsync = true) {
   NewFile file{path};
   file.write_at(0, std::as_bytes(std::span{text}));
-  file.commit(true);
+  file.commit(fsync);
 }
 
 /// Images of one key, those with an entry or all, the latest first.
@@ -177,7 +177,10 @@ std::string why_unfit(const StoreEntry& entry, const Wanted& wanted) {
 
 Store Store::open(const fs::path& folder) {
   return guarded([&] {
-    if (const auto format = sys::try_read_file(format_file(folder))) {
+    // Nobody waits until that file is on disk: one that a power failure has left empty is made
+    // anew.
+    const auto format = sys::try_read_file(format_file(folder));
+    if (format && !format->empty()) {
       if (*format != kStoreFormat)
         throw Error{
             Errc::incompatible,
@@ -186,13 +189,13 @@ Store Store::open(const fs::path& folder) {
       return Store{folder, false};
     }
     if (fs::create_directories(folder)) fs::permissions(folder, fs::perms::owner_all);
-    if (!fs::is_empty(folder) && !fs::exists(folder / "keys"))
+    if (!format && !fs::is_empty(folder) && !fs::exists(folder / "keys"))
       throw Error{Errc::invalid_argument,
                   fmt::format("store {}: is a folder of something else: it is not empty and has no "
                               "file icecore-store",
                               folder.string())};
     fs::create_directories(folder / "keys");
-    write_file(format_file(folder), kStoreFormat);
+    write_file(format_file(folder), kStoreFormat, false);
     return Store{folder, false};
   });
 }

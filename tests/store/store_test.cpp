@@ -323,6 +323,14 @@ TEST_CASE("a store of another version, or none, is refused") {
   CHECK_THROWS_AS(Store::open(fixture.script), Error);
 }
 
+TEST_CASE("a store whose file a power failure has left empty is made anew") {
+  Fixture fixture;
+  fixture.add();
+  write(fixture.folder / "store" / "icecore-store", "");
+  CHECK(Store::open(fixture.folder / "store").list().size() == 1);
+  CHECK(fs::file_size(fixture.folder / "store" / "icecore-store") == 2);
+}
+
 TEST_CASE("entries of a newer icecore are left alone") {
   Fixture fixture;
   fixture.add();
