@@ -160,19 +160,12 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
   refuse_from_outside(pid, capture.refusals);
   taken.captured = capture_process(capture, *sleeps);
   if (!options.kill) capture.held_connections.reset();
-  const PageSelection pages =
-      select_pages(pid, taken.captured.pages, loan ? loan->missing() : MissingPages{});
-  record_guards(pages.guards, *taken.captured.state->address_space);
-  if (saved) {
-    saved->record(*taken.captured.state);
-    record_gpu_buffers(pid, *taken.captured.state);
-  }
   throw_refusals(capture);
 
   // Every refusal is behind us: what follows only copies; from a fork, if there is one.  A thread
   // that sleeps on is let go of by the end of ours, which would be after the copy.
   auto copy = options.copy_on_write && !options.kill && !gpu && !sleeps->needs_to_sleep_on(process)
-                  ? try_copy_process(capture, taken.captured, pages)
+                  ? try_copy_process(capture, taken.captured)
                   : std::nullopt;
   report.copied_on_write = copy.has_value();
   const auto let_run = [&] {
@@ -185,9 +178,16 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
   report.state = watch.lap();
   fault_point("snapshot: state read");
 
-  const sys::RemoteMemory memory{copy ? copy->pid() : pid};
-  read_pages(memory, loan ? &loan->image() : nullptr, pages, taken.encoder, options.progress,
-             options.stop);
+  const pid_t still = copy ? copy->pid() : pid;  // the one that stands still
+  const PageSelection pages =
+      select_pages(still, taken.captured.pages, loan ? loan->missing() : MissingPages{});
+  record_guards(pages.guards, *taken.captured.state->address_space);
+  if (saved) {
+    saved->record(*taken.captured.state);
+    record_gpu_buffers(pid, *taken.captured.state);
+  }
+  read_pages(sys::RemoteMemory{still}, loan ? &loan->image() : nullptr, pages, taken.encoder,
+             options.progress, options.stop);
   loan.reset();
   for (const FileTable::Kept& kept : capture.files.kept())
     read_file_pages(kept.file, kept.address, kept.size, taken.encoder, options.stop);

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 #include <optional>
 #include <string_view>
 
@@ -151,6 +152,23 @@ class Interview {
   std::vector<CredentialQuestions> credentials_;
 };
 
+/// For their flags the kernel walks over every page: on another CPU, while the process is asked.
+std::future<std::vector<sys::Vma>> begin_to_read_flags(pid_t pid) {
+  const sys::SignalsBlocked blocked;  // the thread inherits the mask
+  return std::async(std::launch::async | std::launch::deferred, sys::read_smaps, pid);
+}
+
+/// What has been read while memory of ours was in the process, which may be beside its own, or be
+/// one mapping with it.
+std::vector<sys::Vma> without_ours(std::vector<sys::Vma> read, const std::vector<sys::Vma>& places,
+                                   pid_t pid) {
+  std::erase_if(read, [&](const sys::Vma& vma) {
+    const auto place = std::ranges::lower_bound(places, vma.start, {}, &sys::Vma::start);
+    return place == places.end() || place->start != vma.start || place->end != vma.end;
+  });
+  return read.size() == places.size() ? std::move(read) : sys::read_smaps(pid);
+}
+
 void refuse_unshared_tables(Capture& capture) {
   for (const Tracee& thread : capture.process.threads())
     if (!sys::share_descriptors_and_folder(capture.pid, thread.tid()))
@@ -186,30 +204,35 @@ void refuse_to_enter(Capture& capture) {
 
 CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   // Before anything of ours is in the process.
-  const std::vector<sys::Vma> vmas = sys::read_smaps(capture.pid);
-  CapturedAddressSpace address_space = capture_address_space(capture, vmas);
+  const std::vector<sys::Vma> places = sys::read_maps(capture.pid);
+  auto flags = begin_to_read_flags(capture.pid);
 
-  CapturedProcess captured{.state = std::make_unique<state::ProcessT>(),
-                           .vdso = {},
-                           .pages = std::move(address_space.pages)};
+  CapturedProcess captured{.state = std::make_unique<state::ProcessT>(), .vdso = {}, .pages = {}};
   state::ProcessT& process = *captured.state;
   process.descriptors = capture_descriptors(capture, process.terminal);
   refuse_unshared_tables(capture);
+  state::AddressSpaceT answers;
   {
-    Foothold foothold{capture.memory, vmas, choose_report_signal(capture)};
+    Foothold foothold{capture.memory, places, choose_report_signal(capture)};
     const auto asked = std::chrono::steady_clock::now();
-    Interview interview{capture, foothold, sys::list_timers(capture.pid), vmas};
-    address_space.state->policies = interview.take_memory_policies();
-    address_space.state->new_memory = interview.new_memory(capture);
-    interview.answers_of_leader(capture, process, *address_space.state);
+    Interview interview{capture, foothold, sys::list_timers(capture.pid), places};
+    answers.policies = interview.take_memory_policies();
+    answers.new_memory = interview.new_memory(capture);
+    interview.answers_of_leader(capture, process, answers);
     for (std::size_t i = 0; i < capture.process.threads().size(); ++i)
       process.threads.push_back(interview.answers_of_thread(i, capture, sleeps, process));
     take_signals_of_timers(capture, std::chrono::steady_clock::now() - asked, process);
   }
   process.stopped = was_stopped(capture);
   // Nothing of ours is in the process any more, nor of an icecore that was killed.
+  const std::vector<sys::Vma> vmas = without_ours(flags.get(), places, capture.pid);
   captured.vdso = capture_vdso(capture, vmas);
+  CapturedAddressSpace address_space = capture_address_space(capture, vmas);
+  captured.pages = std::move(address_space.pages);
   process.address_space = std::move(address_space.state);
+  process.address_space->policies = std::move(answers.policies);
+  process.address_space->new_memory = answers.new_memory;
+  process.address_space->brk = answers.brk;
   return captured;
 }
 
@@ -220,8 +243,18 @@ bool is_kept_from_forks(const state::Mapping& mapping) {
   using Flag = state::MappingFlag;
   constexpr std::array kFlags{Flag::dont_fork, Flag::wipe_on_fork, Flag::droppable, Flag::huge_2m,
                               Flag::huge_1g};
-  return mapping.kind() == state::MappingKind::shared_anonymous ||
-         std::ranges::any_of(kFlags, [&](Flag flag) { return has(mapping, flag); });
+  return std::ranges::any_of(kFlags, [&](Flag flag) { return has(mapping, flag); });
+}
+
+/// Whether any page is to be stored that a fork would not have.
+bool has_pages_kept_from_forks(const Capture& capture, const CapturedProcess& captured) {
+  std::vector<PageSource> kept;
+  auto source = captured.pages.begin();
+  for (const state::Mapping& mapping : captured.state->address_space->mappings)
+    for (; source != captured.pages.end() && source->start < mapping.end(); ++source)
+      if (source->which == PageSource::Which::shared_data || is_kept_from_forks(mapping))
+        kept.push_back(*source);
+  return !select_pages(capture.pid, kept, MissingPages{}).runs.empty();
 }
 
 bool is_our_child(const Capture& capture) {
@@ -232,10 +265,10 @@ bool is_our_child(const Capture& capture) {
 
 /// Every page may be written to, and so be there twice, before the copy has gone.  Beyond its limit
 /// of memory the kernel would kill the process.
-bool has_room_for_copies(pid_t pid, const PageSelection& pages) {
-  std::uint64_t bytes = 0;
-  for (const PageRun& run : pages.runs) bytes += run.pages * kPageSize;
-  const auto limit = sys::memory_room(pid);
+bool has_room_for_copies(const Capture& capture) {
+  const sys::Status& status = capture.statuses.front();
+  const std::uint64_t bytes = (status.number("RssAnon") + status.number("VmSwap")) * 1024;
+  const auto limit = sys::memory_room(capture.pid);
   if (limit && limit->bytes < bytes) return false;
   constexpr std::string_view kField = "MemAvailable:";
   const std::string machine = sys::readable_text("/proc/meminfo");
@@ -246,18 +279,13 @@ bool has_room_for_copies(pid_t pid, const PageSelection& pages) {
 
 }  // namespace
 
-std::optional<ProcessCopy> try_copy_process(Capture& capture, const CapturedProcess& captured,
-                                            const PageSelection& pages) {
+std::optional<ProcessCopy> try_copy_process(Capture& capture, CapturedProcess& captured) {
   // What is kept of files is read from them: it would be what the process has made of it since.
   if (capture.is_being_loaded || !capture.files.kept().empty() || !is_our_child(capture) ||
-      !has_room_for_copies(capture.pid, pages))
+      !has_room_for_copies(capture) || has_pages_kept_from_forks(capture, captured))
     return std::nullopt;
   sys::Vma vdso;
-  for (const state::Mapping& mapping : captured.state->address_space->mappings) {
-    if (is_kept_from_forks(mapping) && std::ranges::any_of(pages.runs, [&](const PageRun& run) {
-          return run.address < mapping.end() && mapping.start() < run.end();
-        }))
-      return std::nullopt;
+  for (const state::Mapping& mapping : captured.state->address_space->mappings)
     if (mapping.kind() == state::MappingKind::vdso &&
         mapping.end() - mapping.start() == captured.vdso.size()) {
       vdso.start = mapping.start();
@@ -265,10 +293,15 @@ std::optional<ProcessCopy> try_copy_process(Capture& capture, const CapturedProc
       vdso.name = "[vdso]";
       vdso.protection = PROT_READ | PROT_EXEC;
     }
-  }
   if (vdso.name.empty()) return std::nullopt;
   Foothold foothold{capture.memory, {vdso}, choose_report_signal(capture)};
-  return ProcessCopy::try_make(capture.process, foothold);
+  auto copy = ProcessCopy::try_make(capture.process, foothold);
+  // Shared memory, which had no pages, may have some by now.
+  if (copy)
+    std::erase_if(captured.pages, [](const PageSource& source) {
+      return source.which == PageSource::Which::shared_data;
+    });
+  return copy;
 }
 
 }  // namespace icecore

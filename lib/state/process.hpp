@@ -31,9 +31,8 @@ void refuse_to_enter(Capture& capture);
 /// `capture.refusals` afterwards.
 CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps);
 
-/// A copy of a process of which everything but the pages has been read.  Nothing when it would lack
-/// some of `pages`, or cannot be made.
-std::optional<ProcessCopy> try_copy_process(Capture& capture, const CapturedProcess& captured,
-                                            const PageSelection& pages);
+/// A copy of a process of which everything but the pages has been read, to find and read these in.
+/// Nothing when it would lack some of them, or cannot be made.
+std::optional<ProcessCopy> try_copy_process(Capture& capture, CapturedProcess& captured);
 
 }  // namespace icecore
