@@ -25,6 +25,7 @@
 #include "state/attributes.hpp"
 #include "state/process.hpp"
 #include "stopwatch.hpp"
+#include "sys/process.hpp"
 #include "sys/socket.hpp"
 #include "tracee/frozen_process.hpp"
 #include "tracee/tracer_thread.hpp"
@@ -174,7 +175,11 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
     process.thaw();
     pause.end();
   };
-  if (copy) let_run();
+  if (copy) {
+    let_run();
+    sys::give_way();
+    taken.encoder.give_way();
+  }
   report.state = watch.lap();
   fault_point("snapshot: state read");
 

@@ -13,6 +13,7 @@
 #include "memory/page_encoder.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -29,6 +30,7 @@
 #include "memory/worker.hpp"
 #include "memory/zero_page.hpp"
 #include "sys/mapping.hpp"
+#include "sys/process.hpp"
 
 namespace icecore {
 namespace {
@@ -51,6 +53,9 @@ constexpr std::size_t kZstdSlabs = 6;
 // are slabs for all of it.  For 115 MiB that takes half as long again as a few that stay in the
 // cache.
 constexpr std::size_t kHeldBytes = std::size_t{64} << 20;
+
+// A kernel that does not preempt itself (PREEMPT_NONE) keeps its CPU while it copies a batch.
+constexpr std::size_t kSmallBatchBytes = std::size_t{64} << 10;
 
 constexpr std::size_t slab_bytes(Encoding encoding) {
   return encoding == Encoding::raw ? kRawSlabBytes : kZstdSlabBytes;
@@ -126,13 +131,16 @@ struct PageEncoder::Pipeline {
       most_slabs = std::max<std::size_t>(most_slabs, bytes / slab_bytes(map.encoding) + 2);
   }
 
+  void give_way() noexcept { gives_way = true; }
+
   std::span<std::byte> buffer() {
     if (filling == nullptr) filling = take_free_slab();
     return filling->pages.bytes().subspan(filling->filled_bytes, kBatchBytes);
   }
 
   std::size_t room_bytes() const {
-    return std::min(kBatchBytes, full_bytes - (filling != nullptr ? filling->filled_bytes : 0));
+    return std::min(gives_way ? kSmallBatchBytes : kBatchBytes,
+                    full_bytes - (filling != nullptr ? filling->filled_bytes : 0));
   }
 
   void submit(std::span<const PageRun> runs) {
@@ -143,6 +151,7 @@ struct PageEncoder::Pipeline {
         page += kPageSize;
       }
     if (filling->filled_bytes >= full_bytes) hand_over_full();
+    if (gives_way) sys::yield();
   }
 
   PageMap finish() {
@@ -254,6 +263,7 @@ struct PageEncoder::Pipeline {
   void encode_slabs(int zstd_level) {
     FrameEncoder encoder{zstd_level};
     while (Slab* const slab = next_to_encode()) {
+      if (gives_way) sys::give_way();
       encode_slab(encoder, *slab);
       const std::lock_guard lock{mutex};
       slab->ready = true;
@@ -272,6 +282,7 @@ struct PageEncoder::Pipeline {
 
   void write_slabs() {
     while (Slab* const slab = next_to_write()) {
+      if (gives_way) sys::give_way();
       write_slab(*slab);
       const std::lock_guard lock{mutex};
       slab->reset();
@@ -306,6 +317,7 @@ struct PageEncoder::Pipeline {
   std::size_t full_bytes;   // when `filling` is to be handed over
   std::size_t most_slabs;
   bool huge_slabs = true;
+  std::atomic<bool> gives_way = false;
 
   std::mutex mutex;  // guards all that follows
   std::condition_variable changed;
@@ -330,6 +342,7 @@ PageEncoder::PageEncoder(ImageWriter& image, Encoding encoding, int zstd_level) 
 PageEncoder::~PageEncoder() = default;
 
 void PageEncoder::expect(std::uint64_t bytes) noexcept { pipeline_->expect(bytes); }
+void PageEncoder::give_way() noexcept { pipeline_->give_way(); }
 std::span<std::byte> PageEncoder::buffer() { return pipeline_->buffer(); }
 std::size_t PageEncoder::room_bytes() const noexcept { return pipeline_->room_bytes(); }
 void PageEncoder::submit(std::span<const PageRun> runs) { pipeline_->submit(runs); }

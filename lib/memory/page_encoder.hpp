@@ -31,6 +31,9 @@ class PageEncoder {
   /// not wait until it is in the image.
   void expect(std::uint64_t bytes) noexcept;
 
+  /// From now on nobody waits for the image: threads give way to others, and batches are small.
+  void give_way() noexcept;
+
   /// Memory for the next batch: kBatchBytes, page-aligned.  Waits while all batches are being
   /// encoded.  Valid until submit().
   std::span<std::byte> buffer();

@@ -41,6 +41,11 @@ bool await_end(const Fd& pidfd, std::optional<std::chrono::milliseconds> patienc
   return checked([&] { return ::poll(&wait, 1, limit); }, "wait for a process") > 0;
 }
 
+void give_way() noexcept {
+  constexpr int kNice = 10;  // a tenth of the time of those who want it as well
+  if (::getpriority(PRIO_PROCESS, 0) < kNice) ::setpriority(PRIO_PROCESS, 0, kNice);
+}
+
 void yield() noexcept { ::sched_yield(); }
 
 void pause_for(std::chrono::microseconds duration) noexcept {

@@ -45,6 +45,9 @@ bool await_end(const Fd& pidfd, std::optional<std::chrono::milliseconds> patienc
 
 /// Lets other threads have the CPU.
 void yield() noexcept;
+
+/// Lets others go before the calling thread, until its end.
+void give_way() noexcept;
 void pause_for(std::chrono::microseconds duration) noexcept;
 
 /// Throws Errc::target_gone when there is no such process.
