@@ -135,8 +135,20 @@ GuestPause::GuestPause(pid_t pid, std::chrono::milliseconds patience, const std:
     sys::add_to_eventfd(bell_, ICECORE_BELL_PREPARE);
     await_answer(process, answer, patience + time_for_buffers(pid, *area), stop);
   } catch (...) {
+    withdraw();
     end();
     throw;
+  }
+}
+
+/// If it has not heard yet that a snapshot is coming, it shall not hear of it when that is over.
+void GuestPause::withdraw() noexcept {
+  try {
+    std::uint64_t rung = sys::take_from_eventfd(bell_);
+    if (rung % ICECORE_BELL_GO_ON != 0) rung -= ICECORE_BELL_PREPARE;
+    if (rung != 0) sys::add_to_eventfd(bell_, rung);
+  } catch (const Error&) {
+    // It hears, and goes on when it hears the other.
   }
 }
 
@@ -188,8 +200,10 @@ void greet_guest(const state::ProcessT& image, pid_t pid, const sys::Fd& process
     area->invocation_bytes = static_cast<std::uint32_t>(text.size());
     memory.write(mapping.start() + ICECORE_AREA_INVOCATION, std::as_bytes(std::span{text}));
     memory.write(mapping.start(), std::as_bytes(std::span{&*area, 1}));
-    if (const sys::Fd bell = copy_eventfd(process, area->bell))
+    if (const sys::Fd bell = copy_eventfd(process, area->bell)) {
+      sys::take_from_eventfd(bell);  // what was rung for the process that is in the image
       sys::try_add_to_eventfd(bell, ICECORE_BELL_RESTORED);
+    }
   }
 }
 

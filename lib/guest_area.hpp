@@ -29,6 +29,7 @@ class GuestPause {
  private:
   void await_answer(const sys::Fd& process, const sys::Fd& answer,
                     std::chrono::milliseconds patience, const std::stop_token& stop) const;
+  void withdraw() noexcept;
 
   pid_t pid_;
   sys::Fd bell_;  // none: there is nobody to talk to

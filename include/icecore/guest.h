@@ -33,7 +33,9 @@ enum icecore_guest_outcome {
 };
 
 /* "Snapshot me now": asks `icecore run --ready guest` and returns when it is done, in the process
- * that was there before and in every restored one; in that one after all callbacks. */
+ * that was there before and in every restored one, in either after its callbacks.  When nobody has
+ * taken one after `timeout_ms`: LATE.  No callbacks keep it for longer than they have time, see
+ * icecore_guest_set_deadline(). */
 ICECORE_GUEST_API enum icecore_guest_outcome icecore_guest_snapshot(unsigned timeout_ms);
 
 /* Which restore this is: 0 as long as there was none, one more each time.  One read of memory. */
@@ -57,8 +59,10 @@ ICECORE_GUEST_API int icecore_guest_before_snapshot(int (*callback)(void* user),
 ICECORE_GUEST_API int icecore_guest_after_restore(void (*callback)(void* user), void* user);
 ICECORE_GUEST_API int icecore_guest_after_snapshot(void (*callback)(void* user), void* user);
 
-/* How long icecore_guest_snapshot() waits for the callbacks after a restore, in ms; 10,000 at
- * first. */
+/* How long icecore_guest_snapshot() waits for callbacks, each time for all of them together, in ms;
+ * 10,000 at first.  When those before a snapshot take longer, or than its timeout, it returns LATE,
+ * and the snapshot is refused; when others do, it returns what became of the snapshot, and they go
+ * on meanwhile. */
 ICECORE_GUEST_API void icecore_guest_set_deadline(unsigned deadline_ms);
 
 /* What differs at this invocation: `icecore run --env NAME=VALUE … -- COMMAND … -- ARGUMENTS`.

@@ -7,7 +7,8 @@
  *
  * The bell and the answer are eventfds of the program.  Whoever takes a snapshot rings PREPARE,
  * waits for the answer, and rings GO_ON when the program runs again; whoever restores rings
- * RESTORED before it runs. */
+ * RESTORED before it runs.  What is rung before the program hears it adds up, and it hears of what
+ * has ended before what begins: so whoever gives up takes a PREPARE back that was not heard. */
 #ifndef ICECORE_GUEST_AREA_H
 #define ICECORE_GUEST_AREA_H
 

@@ -43,9 +43,28 @@ static struct callbacks before, after_restore, after_snapshot;
 static uint64_t outcomes; /* how many there were */
 static enum icecore_guest_outcome last_outcome;
 static unsigned deadline_ms = 10000;
+static enum calls { CALLING_NOTHING, CALLING_BEFORE, CALLING_AFTER } calling;
+static struct timespec calls_until; /* then icecore_guest_snapshot() waits for them no longer */
+static bool given_up;               /* it has: the snapshot is not to be taken any more */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static char* invocation(void) { return (char*)area + ICECORE_AREA_INVOCATION; }
+
+/* ---- time
+ * ------------------------------------------------------------------------------------------ */
+
+static struct timespec in_ms(unsigned ms) {
+  struct timespec at;
+  clock_gettime(CLOCK_MONOTONIC, &at);
+  at.tv_sec += ms / 1000;
+  at.tv_nsec += (long)(ms % 1000) * 1000000;
+  if (at.tv_nsec >= 1000000000) ++at.tv_sec, at.tv_nsec -= 1000000000;
+  return at;
+}
+
+static bool is_before(const struct timespec* a, const struct timespec* b) {
+  return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
 
 /* ---- the thread
  * ---------------------------------------------------------------------------------- */
@@ -57,23 +76,45 @@ static struct callbacks copy_of(const struct callbacks* callbacks) {
   return copy;
 }
 
+static void begin_to_call(enum calls what) {
+  pthread_mutex_lock(&mutex);
+  calling = what;
+  calls_until = in_ms(deadline_ms);
+  given_up = false;
+  pthread_cond_broadcast(&changed);
+  pthread_mutex_unlock(&mutex);
+}
+
+/* False when somebody has given up waiting for it. */
+static bool end_to_call(void) {
+  pthread_mutex_lock(&mutex);
+  calling = CALLING_NOTHING;
+  const bool in_time = !given_up;
+  pthread_mutex_unlock(&mutex);
+  return in_time;
+}
+
 static uint64_t run_before(void) {
+  begin_to_call(CALLING_BEFORE);
   const struct callbacks callbacks = copy_of(&before);
   bool refused = false;
   for (unsigned i = callbacks.count; i-- > 0;)
     if (callbacks.all[i].before(callbacks.all[i].user) != 0) refused = true;
+  if (!end_to_call()) refused = true;
   if (!icecore_guest_gpu_put_away()) refused = true;
   return refused ? ICECORE_ANSWER_REFUSED : ICECORE_ANSWER_READY;
 }
 
 static void run_after(const struct callbacks* which) {
   icecore_guest_gpu_bring_back();
+  begin_to_call(CALLING_AFTER);
   const struct callbacks callbacks = copy_of(which);
   for (unsigned i = 0; i < callbacks.count; ++i) callbacks.all[i].after(callbacks.all[i].user);
 }
 
 static void say(enum icecore_guest_outcome outcome) {
   pthread_mutex_lock(&mutex);
+  calling = CALLING_NOTHING;
   ++outcomes;
   last_outcome = outcome;
   pthread_cond_broadcast(&changed);
@@ -93,16 +134,22 @@ static uint64_t listen_to(int bell, int patience_ms) {
   }
 }
 
+static bool has_rung(int bell) {
+  struct pollfd wait = {bell, POLLIN, 0};
+  return poll(&wait, 1, 0) == 1;
+}
+
 static void* serve(void* unused) {
   (void)unused;
   prctl(PR_SET_NAME, "icecore-guest");
   const int bell = area->bell, answer = area->answer;
   bool prepared = false;
+  uint64_t word = 0;
   for (;;) {
     /* Whoever takes a snapshot may have been killed. */
     uint64_t value = listen_to(bell, prepared ? kGoOnPatienceMs : -1);
     if (value == 0) value = ICECORE_BELL_GO_ON;
-    /* What was rung more than once comes as a sum. */
+    /* A sum of what was rung meanwhile: the ends of what was, and a PREPARE of what comes next. */
     if (value >= ICECORE_BELL_RESTORED) {
       run_after(&after_restore);
       say(ICECORE_GUEST_RESTORED);
@@ -111,11 +158,14 @@ static void* serve(void* unused) {
       if (prepared) run_after(&after_snapshot);
       say(ICECORE_GUEST_GONE_ON);
       prepared = false;
-    } else if (value >= ICECORE_BELL_PREPARE) {
-      const uint64_t word = run_before();
-      pthread_mutex_lock(&notifying); /* which is not to be in the snapshot */
+    }
+    if (value % ICECORE_BELL_GO_ON != 0) {
+      if (!prepared) word = run_before(); /* else whoever asked before was killed */
+      pthread_mutex_lock(&notifying);     /* which is not to be in the snapshot */
       pthread_mutex_unlock(&notifying);
       prepared = true;
+      if (has_rung(bell))
+        continue; /* whoever asked has given up, and the next one shall not hear */
       if (write(answer, &word, sizeof word) != sizeof word) prepared = true; /* it asks no more */
     }
   }
@@ -155,6 +205,7 @@ static void forget_in_child(void) {
     munmap((char*)parents - kPage, ICECORE_AREA_BYTES + 2 * kPage);
   }
   before.count = after_restore.count = after_snapshot.count = 0;
+  calling = CALLING_NOTHING;
   icecore_guest_gpu_forget_all();
   pthread_mutex_init(&mutex, NULL);
   pthread_mutex_init(&notifying, NULL);
@@ -246,15 +297,6 @@ static bool notify(const char* text) {
   return sent >= 0;
 }
 
-static struct timespec in_ms(unsigned ms) {
-  struct timespec at;
-  clock_gettime(CLOCK_MONOTONIC, &at);
-  at.tv_sec += ms / 1000;
-  at.tv_nsec += (long)(ms % 1000) * 1000000;
-  if (at.tv_nsec >= 1000000000) ++at.tv_sec, at.tv_nsec -= 1000000000;
-  return at;
-}
-
 enum icecore_guest_outcome icecore_guest_snapshot(unsigned timeout_ms) {
   if (started() == NULL) return ICECORE_GUEST_NOBODY;
   pthread_mutex_lock(&mutex);
@@ -271,18 +313,25 @@ enum icecore_guest_outcome icecore_guest_snapshot(unsigned timeout_ms) {
   enum icecore_guest_outcome outcome = ICECORE_GUEST_LATE;
   pthread_mutex_lock(&mutex);
   while (outcomes == outcomes_before) {
-    const int error = pthread_cond_timedwait(&changed, &mutex, &until);
-    if (!restored && area->generation != generation) { /* the callbacks have time of their own */
+    if (!restored && area->generation != generation) { /* what follows has time of its own */
       restored = true;
       until = in_ms(deadline_ms);
-    } else if (error == ETIMEDOUT) {
-      break;
     }
+    const bool calls_end_it =
+        calling == CALLING_AFTER || (calling == CALLING_BEFORE && is_before(&calls_until, &until));
+    const struct timespec end = calls_end_it ? calls_until : until;
+    const struct timespec now = in_ms(0);
+    if (!is_before(&now, &end)) break;
+    pthread_cond_timedwait(&changed, &mutex, &end);
   }
   if (outcomes != outcomes_before)
     outcome = last_outcome;
   else if (restored)
     outcome = ICECORE_GUEST_RESTORED;
+  else if (calling == CALLING_AFTER)
+    outcome = ICECORE_GUEST_GONE_ON;
+  else if (calling == CALLING_BEFORE)
+    given_up = true;
   pthread_mutex_unlock(&mutex);
   return outcome;
 }

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -334,9 +335,16 @@ void try_add_to_eventfd(const Fd& event, std::uint64_t count) noexcept {
 }
 
 std::uint64_t take_from_eventfd(const Fd& event) {
+  // A process that shares it may read between a poll(2) of ours and a read(2).
   std::uint64_t count = 0;
-  if (wait_readable(event, std::chrono::milliseconds{0}))
-    checked([&] { return ::read(event.get(), &count, sizeof count); }, "read an eventfd");
+  const ::iovec to{&count, sizeof count};
+  constexpr int kNothing = -2;
+  checked(
+      [&]() -> ssize_t {
+        const ssize_t read = ::preadv2(event.get(), &to, 1, -1, RWF_NOWAIT);
+        return read == -1 && errno == EAGAIN ? kNothing : read;
+      },
+      "read an eventfd");
   return count;
 }
 

@@ -8,14 +8,18 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstddef>
+#include <filesystem>
+#include <fstream>
 #include <future>
 #include <set>
 #include <thread>
 
 #include "support/descriptor.hpp"
+#include "support/patience.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
 #include "support/skip.hpp"
@@ -124,6 +128,58 @@ TEST_CASE("a callback that hangs makes no snapshot, and no hang") {
   CHECK(target.running());
 }
 
+/// So that it hears of several things at once.
+void stop(pid_t child) {
+  must(::kill(child, SIGSTOP), "stop");
+  ::siginfo_t ignored{};
+  must(::waitid(P_PID, static_cast<::id_t>(child), &ignored, WSTOPPED), "wait until it stands");
+}
+
+/// What has been rung and not yet been heard: of all eventfds of a process.
+std::uint64_t unheard(pid_t pid) {
+  std::uint64_t sum = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator{"/proc/" + std::to_string(pid) + "/fdinfo"}) {
+    std::ifstream info{entry.path()};
+    for (std::string field, value; info >> field >> value;)
+      if (field == "eventfd-count:") sum += std::stoull(value, nullptr, 16);
+  }
+  return sum;
+}
+
+TEST_CASE("a snapshot that begins before the end of another was heard is taken") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  stop(target.pid());
+  icecore::let_guest_go_on(target.pid());
+  const std::uint64_t rung = unheard(target.pid());
+  CHECK(rung != 0);
+  auto taken = std::async(std::launch::async, [&] {
+    icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  });
+  await([&] { return unheard(target.pid()) > rung; }, "the snapshot never began");
+  must(::kill(target.pid(), SIGCONT), "continue");
+  taken.get();
+  CHECK(target.ask("before?") == "1");
+  await_answer(target, "gone", "1");
+}
+
+TEST_CASE("a snapshot that was given up before it was heard of calls nobody") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  stop(target.pid());
+  CHECK_THROWS_AS(icecore::snapshot(target.pid(), folder / "image",
+                                    {.hook_patience = std::chrono::milliseconds{20}}),
+                  icecore::Error);
+  must(::kill(target.pid(), SIGCONT), "continue");
+  icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  CHECK(target.ask("before?") == "1");
+  await_answer(target, "gone", "1");
+  Restored restored{folder / "image", {.pids = icecore::Pids::in_namespace}};
+  await_answer(restored, "restored?", "1");
+  CHECK(restored.ask("before?") == "1");
+}
+
 TEST_CASE("a callback may fork, but no child may be left") {
   TemporaryFolder folder;
   Target target{"guest_hooks"};
@@ -195,7 +251,7 @@ TEST_CASE("a program that is told twice at once to go on goes on") {
   auto outcome = std::async(std::launch::async, [&] { return target.ask("snapshot"); });
   char text[100];
   must(::recv(supervisor.get(), text, sizeof text, 0), "recv");
-  must(::kill(target.pid(), SIGSTOP), "stop");  // else it may hear of the one before the other
+  stop(target.pid());
   icecore::let_guest_go_on(target.pid());
   icecore::let_guest_go_on(target.pid());
   must(::kill(target.pid(), SIGCONT), "continue");
@@ -213,18 +269,21 @@ TEST_CASE("an invocation that is too large is refused") {
   CHECK(target.running());
 }
 
+/// guest_hooks under `icecore run --ready guest`.
+std::pair<Conversation, Process> run_guest(const std::string& image, const std::string& number) {
+  Conversation talk = make_conversation();
+  Process tool =
+      Process::start({ICECORE_TOOL, "run", "-o", image, "--ready", "guest", "--env", "N=" + number,
+                      "--", target_path("guest_hooks"), "--", "argument", number},
+                     talk.streams());
+  talk.begin();
+  return {std::move(talk), std::move(tool)};
+}
+
 TEST_CASE("run --ready guest: the program says when, and learns what became of it") {
   TemporaryFolder folder;
   const std::string image = folder / "image";
-  const auto run = [&](const std::string& number) {
-    Conversation talk = make_conversation();
-    Process tool =
-        Process::start({ICECORE_TOOL, "run", "-o", image, "--ready", "guest", "--env",
-                        "N=" + number, "--", target_path("guest_hooks"), "--", "argument", number},
-                       talk.streams());
-    talk.begin();
-    return std::pair{std::move(talk), std::move(tool)};
-  };
+  const auto run = [&](const std::string& number) { return run_guest(image, number); };
   std::string id;
   {
     auto [talk, tool] = run("0");
@@ -249,6 +308,42 @@ TEST_CASE("run --ready guest: the program says when, and learns what became of i
     talk.hang_up();
     CHECK(exit_status(tool.wait()) == 0);
   }
+}
+
+TEST_CASE("run --ready guest: callbacks that hang keep the program no longer than they have time") {
+  TemporaryFolder folder;
+  const std::string image = folder / "image";
+  const auto [question, outcome] = GENERATE(
+      table<std::string, std::string>({{"hang", "3"}, {"hang_gone", "0"}, {"hang_after", "0"}}));
+  INFO(question);
+  const auto begin = std::chrono::steady_clock::now();
+  auto [talk, tool] = run_guest(image, "0");
+  CHECK(talk.hear() == "ready");
+  CHECK(talk.ask("deadline 50") == "done");
+  CHECK(talk.ask(question) == "done");
+  CHECK(talk.ask("snapshot") == outcome);
+  // Its timeout is 20 s, and that of whoever takes the snapshot 10.
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds{9});
+  if (question == "hang") {
+    CHECK(talk.ask("accept") == "done");
+    await_answer(talk, "gone", "1");  // the snapshot was given up, since it came too late
+  } else {
+    await([&] { return std::filesystem::exists(image + ".entry"); }, "no image");
+  }
+  talk.hang_up();
+  CHECK(exit_status(tool.wait()) == 0);
+  CHECK(std::filesystem::exists(image) == (question != "hang"));
+  if (question != "hang_after") return;
+
+  const auto restored_at = std::chrono::steady_clock::now();
+  auto [again, restored] = run_guest(image, "1");
+  CHECK(again.hear() == "1");  // restored: what "snapshot" answers here
+  CHECK(std::chrono::steady_clock::now() - restored_at < std::chrono::seconds{9});
+  CHECK(again.ask("restored?") == "0");
+  CHECK(again.ask("accept") == "done");
+  await_answer(again, "restored?", "1");
+  again.hang_up();
+  CHECK(exit_status(restored.wait()) == 0);
 }
 
 // ---- Python

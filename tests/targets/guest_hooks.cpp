@@ -14,7 +14,7 @@
 using namespace target;
 
 static std::atomic<int> before_calls, restore_calls, gone_on_calls;
-static std::atomic<bool> refuse, hang, hang_after, forks, leaves_child, throws;
+static std::atomic<bool> refuse, hang, hang_after, hang_gone, forks, leaves_child, throws;
 static std::string order;  // of the callbacks before the last snapshot
 
 static std::string identity() {
@@ -69,33 +69,45 @@ int main() {
         ++restore_calls;
       },
       nullptr);
-  icecore_guest_after_snapshot([](void*) { ++gone_on_calls; }, nullptr);
+  icecore_guest_after_snapshot(
+      [](void*) {
+        while (hang_gone) std::this_thread::yield();
+        ++gone_on_calls;
+      },
+      nullptr);
   const auto number = [](const std::atomic<int>& count) { return std::to_string(count.load()); };
-  return serve([] {},
-               {{"before?", [&](auto&) { return number(before_calls); }},
-                {"restored?", [&](auto&) { return number(restore_calls); }},
-                {"gone", [&](auto&) { return number(gone_on_calls); }},
-                {"order?", [](auto&) { return order; }},
-                {"generation?", [](auto&) { return std::to_string(icecore_guest_generation()); }},
-                {"id?", [](auto&) { return identity(); }},
-                {"refuse", [](auto&) { return refuse = true, "done"; }},
-                {"accept", [](auto&) { return refuse = hang = hang_after = false, "done"; }},
-                {"hang", [](auto&) { return hang = true, "done"; }},
-                {"hang_after", [](auto&) { return hang_after = true, "done"; }},
-                {"fork_in_callback", [](auto&) { return forks = true, "done"; }},
-                {"leave_child", [](auto&) { return leaves_child = true, "done"; }},
-                {"throw", [](auto&) { return throws = true, "done"; }},
-                {"fork", [](auto&) { return in_child(); }},
-                {"snapshot", [](auto&) { return std::to_string(icecore_guest_snapshot(20'000)); }},
-                {"variable?",
-                 [](const std::string& name) {
-                   const char* const value = icecore_guest_variable(name.c_str());
-                   return std::string{value != nullptr ? value : "none"};
-                 }},
-                {"arguments?", [](auto&) {
-                   std::string all;
-                   for (std::size_t i = 0; i < icecore_guest_argument_count(); ++i)
-                     all += std::string{icecore_guest_argument(i)} + "|";
-                   return all;
-                 }}});
+  return serve(
+      [] {},
+      {{"before?", [&](auto&) { return number(before_calls); }},
+       {"restored?", [&](auto&) { return number(restore_calls); }},
+       {"gone", [&](auto&) { return number(gone_on_calls); }},
+       {"order?", [](auto&) { return order; }},
+       {"generation?", [](auto&) { return std::to_string(icecore_guest_generation()); }},
+       {"id?", [](auto&) { return identity(); }},
+       {"refuse", [](auto&) { return refuse = true, "done"; }},
+       {"accept", [](auto&) { return refuse = hang = hang_after = hang_gone = false, "done"; }},
+       {"hang", [](auto&) { return hang = true, "done"; }},
+       {"hang_after", [](auto&) { return hang_after = true, "done"; }},
+       {"hang_gone", [](auto&) { return hang_gone = true, "done"; }},
+       {"deadline",
+        [](const std::string& ms) {
+          icecore_guest_set_deadline(static_cast<unsigned>(std::stoul(ms)));
+          return "done";
+        }},
+       {"fork_in_callback", [](auto&) { return forks = true, "done"; }},
+       {"leave_child", [](auto&) { return leaves_child = true, "done"; }},
+       {"throw", [](auto&) { return throws = true, "done"; }},
+       {"fork", [](auto&) { return in_child(); }},
+       {"snapshot", [](auto&) { return std::to_string(icecore_guest_snapshot(20'000)); }},
+       {"variable?",
+        [](const std::string& name) {
+          const char* const value = icecore_guest_variable(name.c_str());
+          return std::string{value != nullptr ? value : "none"};
+        }},
+       {"arguments?", [](auto&) {
+          std::string all;
+          for (std::size_t i = 0; i < icecore_guest_argument_count(); ++i)
+            all += std::string{icecore_guest_argument(i)} + "|";
+          return all;
+        }}});
 }
