@@ -162,15 +162,19 @@ void GuestPause::await_answer(const sys::Fd& process, const sys::Fd& answer,
     if (sys::wait_readable(process, std::chrono::milliseconds{0}))
       throw Error{Errc::target_gone, fmt::format("process {} has ended", pid_)};
     if (std::chrono::steady_clock::now() > until)
-      throw Error{Errc::unsupported,
-                  fmt::format("process {} cannot be snapshotted:", pid_),
-                  {fmt::format("its callbacks before a snapshot did not return within {} ms",
-                               patience.count())}};
+      throw Error{
+          Errc::unsupported,
+          fmt::format("process {} cannot be snapshotted:", pid_),
+          {fmt::format("its callbacks before a snapshot did not return within {} ms: let them "
+                       "do less, or a runtime wait longer (hook_patience)",
+                       patience.count())}};
   }
   if (sys::take_from_eventfd(answer) >= ICECORE_ANSWER_REFUSED)
-    throw Error{Errc::unsupported,
-                fmt::format("process {} cannot be snapshotted:", pid_),
-                {"one of its callbacks before a snapshot refuses it"}};
+    throw Error{
+        Errc::unsupported,
+        fmt::format("process {} cannot be snapshotted:", pid_),
+        {"one of its callbacks before a snapshot refuses it: it gave another value than 0, an "
+         "exception in Python, or took longer than the program waits"}};
 }
 
 void GuestPause::end() noexcept {

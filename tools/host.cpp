@@ -17,7 +17,10 @@ namespace icecore::tool {
 
 Host read_host_file(const std::string& path) {
   if (std::error_code ignored; std::filesystem::is_directory(path, ignored))
-    throw Error{Errc::io, fmt::format("read {}: is a folder", path), EISDIR};
+    throw Error{
+        Errc::io,
+        fmt::format("read {}: is a folder; name a file that `icecore host` has written", path),
+        EISDIR};
   std::ifstream file{path};
   const std::string text{std::istreambuf_iterator<char>{file}, {}};
   if (!file.is_open() || file.bad())

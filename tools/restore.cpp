@@ -128,7 +128,9 @@ class Restore final : public Invocation {
       std::fflush(json_stream);
     }
     if (!wait_for_line_or(SIGCONT, options.stop))
-      throw Error{Errc::cancelled, "restore: standard input ended before the start"};
+      throw Error{
+          Errc::cancelled,
+          "restore: standard input ended before the start: write a line there, or send SIGCONT"};
     return std::move(prepared).start();
   }
 

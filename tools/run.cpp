@@ -289,25 +289,27 @@ class Run final : public Invocation {
     if (!cpu_baseline_.empty()) environment = baseline_environment(cpu_baseline_);
     const Descriptor invocation{make_invocation_file(invocation_)};
     environment.push_back(fmt::format("ICECORE_INVOCATION=/proc/self/fd/{}", invocation.get()));
-    ColdStart start{.command = command_,
-                    .environment = std::move(environment),
-                    .signal_mask = mask_before_,
-                    .inherited = invocation.get(),
-                    .ready = ready.get(),
-                    .deadline = parse_duration(deadline_).value(),
-                    .when_ready =
-                        [this](pid_t pid) {
-                          take_snapshot(pid);
-                          show_gpus();
-                        },
-                    .when_late =
-                        [this] {
-                          warn("not snapshotted: the program was not ready ({}) within {} s",
-                               ready_.empty() ? "notify" : ready_,
-                               parse_duration(deadline_)->count());
-                          show_gpus();
-                        },
-                    .when_started = [this](pid_t pid) { say_cold(pid); }};
+    ColdStart start{
+        .command = command_,
+        .environment = std::move(environment),
+        .signal_mask = mask_before_,
+        .inherited = invocation.get(),
+        .ready = ready.get(),
+        .deadline = parse_duration(deadline_).value(),
+        .when_ready =
+            [this](pid_t pid) {
+              take_snapshot(pid);
+              show_gpus();
+            },
+        .when_late =
+            [this] {
+              warn(
+                  "not snapshotted: the program was not ready ({}) within {} s; say with "
+                  "--ready by what it shows, or give a longer --deadline",
+                  ready_.empty() ? "notify" : ready_, parse_duration(deadline_)->count());
+              show_gpus();
+            },
+        .when_started = [this](pid_t pid) { say_cold(pid); }};
     return tool::run_cold(start);
   }
 
@@ -359,8 +361,11 @@ class Run final : public Invocation {
       entry.started = wanted_.started;
       entry.worker_type = wanted_.worker_type;
       if (const std::string changed = complete(entry.started.dependencies); !changed.empty())
-        throw Error{Errc::incompatible,
-                    fmt::format("{} has changed since the program was started", changed)};
+        throw Error{
+            Errc::incompatible,
+            fmt::format("{} has changed since the program was started; the next start makes "
+                        "an image of it as it is then",
+                        changed)};
       throw_if_it_would_not_come_back(place->path());
       place->commit(std::move(entry));
       say_snapshotted(place->path(), report);
@@ -381,7 +386,8 @@ class Run final : public Invocation {
     passed_on_->give_own(made, options);
     for (const Finding& finding : made.check(options))
       if (!finding.ok && !finding.transient)
-        reasons.push_back(finding.subject + ": " + finding.reason);
+        reasons.push_back(finding.subject + ": " + finding.reason +
+                          (finding.remedy.empty() ? "" : ": " + finding.remedy));
     if (!reasons.empty())
       throw Error{Errc::unsupported, "the image could not be restored:", std::move(reasons)};
   }

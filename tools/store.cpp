@@ -69,7 +69,10 @@ class StoreCommand final : public Invocation {
   int run() override {
     // To open one that is not there makes it: that is for those who put something in.
     if (!std::filesystem::exists(std::filesystem::path{path_} / "icecore-store"))
-      throw Error{Errc::invalid_argument, fmt::format("{}: is no store", path_)};
+      throw Error{Errc::invalid_argument,
+                  fmt::format("{}: is no store: it has no file icecore-store; name the folder that "
+                              "`icecore run --store` was given",
+                              path_)};
     return (this->*action_)(Store::open(path_));
   }
 
@@ -169,7 +172,8 @@ class StoreCommand final : public Invocation {
       try {
         const Image image = Image::open(entry.image);
         if (image.identity() != entry.image_identity)
-          throw Error{Errc::corrupt_image, "is not the image that the entry speaks of"};
+          throw Error{Errc::corrupt_image,
+                      "is not the image that its entry speaks of; `icecore store gc` removes both"};
         image.verify();
       } catch (const Error& error) {
         fmt::print(stderr, "icecore: {}: {}\n", entry.image.string(), error.what());
@@ -206,8 +210,10 @@ class StoreCommand final : public Invocation {
   }
 
   [[noreturn]] void throw_no_such_key() const {
-    throw Error{Errc::invalid_argument,
-                fmt::format("store {}: has nothing of key {}", path_, key_)};
+    throw Error{
+        Errc::invalid_argument,
+        fmt::format("store {}: has nothing of key {}{}; `icecore store ls` lists what it has",
+                    path_, key_, name_.empty() ? "" : " and name " + name_)};
   }
 
   std::string path_;

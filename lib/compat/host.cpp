@@ -114,9 +114,10 @@ Host read_host(std::string_view json) {
   try {
     return parse(JsonValue::parse(json));
   } catch (const Error& error) {
-    throw Error{Errc::invalid_argument,
-                fmt::format("is not a description of a host, as `icecore host` writes it: {}",
-                            error.what())};
+    throw Error{
+        Errc::invalid_argument,
+        fmt::format("is not a description of a host: {}: write one there with `icecore host`",
+                    error.what())};
   }
 }
 

@@ -177,7 +177,8 @@ template <class Kind, class Variant>
 const Kind& as(const Variant& value, const char* kind) {
   const Kind* const held = std::get_if<Kind>(&value);
   if (held == nullptr)
-    throw Error{Errc::invalid_argument, fmt::format("JSON: no {} where one is expected", kind)};
+    throw Error{Errc::invalid_argument,
+                fmt::format("a {} is missing, or something else is in its place", kind)};
   return *held;
 }
 

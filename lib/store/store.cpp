@@ -46,6 +46,24 @@ std::chrono::sys_seconds now() {
   return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
+std::string remedy_for(int error) {
+  switch (error) {
+    case EACCES:
+    case EPERM:
+      return "; run icecore as the owner of the store, or name another folder";
+    case EROFS:
+      return "; name a folder that can be written to";
+    case ENOTDIR:
+    case EEXIST:
+      return "; name a folder, or one that is not there yet";
+    case ENOSPC:
+    case EDQUOT:
+      return "; `icecore store gc` removes what is not needed";
+    default:
+      return {};
+  }
+}
+
 /// Turns what std::filesystem throws into what we throw.
 template <class Work>
 auto guarded(Work work) {
@@ -54,7 +72,8 @@ auto guarded(Work work) {
   } catch (const fs::filesystem_error& error) {
     const int number = error.code().value();
     throw Error{number == EACCES || number == EPERM ? Errc::permission : Errc::io,
-                fmt::format("store: {}: {}", error.path1().string(), error.code().message()),
+                fmt::format("store: {}: {}{}", error.path1().string(), error.code().message(),
+                            remedy_for(number)),
                 number};
   }
 }
@@ -184,15 +203,17 @@ Store Store::open(const fs::path& folder) {
       if (*format != kStoreFormat)
         throw Error{
             Errc::incompatible,
-            fmt::format("store {}: is of a newer icecore, or its file icecore-store is damaged",
-                        folder.string())};
+            fmt::format(
+                "store {}: is of a newer icecore, or its file icecore-store is damaged: use "
+                "that icecore, or another folder",
+                folder.string())};
       return Store{folder, false};
     }
     if (fs::create_directories(folder)) fs::permissions(folder, fs::perms::owner_all);
     if (!format && !fs::is_empty(folder) && !fs::exists(folder / "keys"))
       throw Error{Errc::invalid_argument,
                   fmt::format("store {}: is a folder of something else: it is not empty and has no "
-                              "file icecore-store",
+                              "file icecore-store; name another one, or one that is empty",
                               folder.string())};
     fs::create_directories(folder / "keys");
     write_file(format_file(folder), kStoreFormat, false);
