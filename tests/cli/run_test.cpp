@@ -331,6 +331,26 @@ TEST_CASE("run: another script, argument or variable is another program") {
   CHECK(changed.cold());
 }
 
+TEST_CASE("run: a folder with links is the same the second time") {
+  Fixture fixture;
+  const fs::path folder = fixture.folder / "depended";
+  fs::create_directories(folder / "inside");
+  std::ofstream{folder / "inside" / "data"} << "1";
+  fs::create_symlink("inside/data", folder / "file");
+  fs::create_symlink("inside", folder / "folder");
+  fs::create_symlink("..", folder / "inside" / "circle");
+  fs::create_symlink("nothing", folder / "dangling");
+  const fs::path link = fixture.folder / "link";
+  fs::create_directory_symlink(folder, link);
+  const Arguments options = {"--depends", GENERATE(true, false) ? folder : link};
+  const std::string secret = fixture.make_image({"notify"}, options);
+  expect_restored(fixture.run_function({"notify"}, options), secret);
+  expect_restored(fixture.run_function({"notify"}, options), secret);
+  fs::remove(folder / "dangling");
+  fs::create_symlink("elsewhere", folder / "dangling");
+  expect_cold(fixture.run_function({"notify"}, options));
+}
+
 TEST_CASE("run: an image that is too old is not used") {
   Fixture fixture;
   const std::string secret = fixture.make_image();
@@ -568,44 +588,44 @@ TEST_CASE("run: a store that cannot be used does not keep the program from runni
   CHECK(running.says("no store"));
 }
 
+/// A folder on a file system of its own, of `size`; nothing, and it is said, where that cannot be.
+std::unique_ptr<PrivateMounts> mount_memory(const fs::path& folder, const char* size) {
+  fs::create_directory(folder);
+  try {
+    auto mounts = std::make_unique<PrivateMounts>();
+    mounts->mount_memory(folder, size);
+    return mounts;
+  } catch (const std::system_error& error) {
+    skip(std::string{"needs a mount namespace: "} + error.what());
+    return nullptr;
+  }
+}
+
+void make_read_only(const fs::path& mount) {
+  must(::mount(nullptr, mount.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), "remount");
+}
+
 TEST_CASE("run: a store that is full or read-only does not keep the program from running") {
   Fixture fixture;
-  fs::create_directory(fixture.store());
-  std::optional<PrivateMounts> mounts;
-  try {
-    mounts.emplace();
-  } catch (const std::system_error& error) {
-    return skip(std::string{"needs a mount namespace: "} + error.what());
-  }
   const bool full = GENERATE(true, false);
-  mounts->mount_memory(fixture.store(), full ? "64k" : "64m");
+  const auto mounts = mount_memory(fixture.store(), full ? "64k" : "64m");
+  if (!mounts) return;
   icecore::Store::open(fixture.store());
-  if (!full)
-    must(::mount(nullptr, fixture.store().c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr),
-         "remount");
-  {
-    Running running = fixture.run_function();
-    CHECK(running.conversation().hear() == "ready");
-    fixture.await(running, "not snapshotted");
-    CHECK(running.ask("ping") == "pong");
-    CHECK(running.end() == 0);
-    CHECK(running.cold());
-  }
+  if (!full) make_read_only(fixture.store());
+  Running running = fixture.run_function();
+  CHECK(running.conversation().hear() == "ready");
+  fixture.await(running, "not snapshotted");
+  CHECK(running.ask("ping") == "pong");
+  CHECK(running.end() == 0);
+  CHECK(running.cold());
 }
 
 TEST_CASE("store: what cannot be removed is not said to be") {
   Fixture fixture;
-  fs::create_directory(fixture.store());
-  std::optional<PrivateMounts> mounts;
-  try {
-    mounts.emplace();
-  } catch (const std::system_error& error) {
-    return skip(std::string{"needs a mount namespace: "} + error.what());
-  }
-  mounts->mount_memory(fixture.store(), "64m");
+  const auto mounts = mount_memory(fixture.store(), "64m");
+  if (!mounts) return;
   fixture.make_image();
-  must(::mount(nullptr, fixture.store().c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr),
-       "remount");
+  make_read_only(fixture.store());
   for (const Arguments& command :
        {Arguments{"rm", fixture.store(), "key"}, Arguments{"gc", fixture.store(), "--keep", "0"}}) {
     Arguments arguments{"store"};
@@ -835,6 +855,7 @@ TEST_CASE("store: looking at one that is not there does not make it") {
   const Outcome listed = icecore({"store", "ls", fixture.store()});
   CHECK(listed.status == 1);
   CHECK(listed.err.find("is no store") != std::string::npos);
+  CHECK(listed.err.find("icecore run --store") != std::string::npos);  // what to do
   CHECK(!fs::exists(fixture.store()));
 }
 
@@ -848,7 +869,9 @@ TEST_CASE("check --host decides from two files") {
   CHECK(icecore({"check", image, "--host", host}).status == 0);
   CHECK(icecore({"fleet", host, host}).out.find("1 snapshot for 2 machines") != std::string::npos);
   std::ofstream{host} << "{}";
-  CHECK(icecore({"check", image, "--host", host}).status == 1);
+  const Outcome nothing = icecore({"check", image, "--host", host});
+  CHECK(nothing.status == 1);
+  CHECK(nothing.err.find("write one there with `icecore host`") != std::string::npos);
 }
 
 }  // namespace test::run_test
