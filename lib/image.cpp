@@ -412,6 +412,10 @@ std::optional<ImageInfo::Gpu> gpu_info(const state::ProcessT& process) {
 
 }  // namespace
 
+std::vector<ImageInfo::Descriptor> Image::descriptors() const {
+  return descriptor_infos(*data_->reader.manifest().process);
+}
+
 ImageInfo Image::info() const {
   const ImageReader& reader = data_->reader;
   const state::ProcessT& process = *reader.manifest().process;
@@ -442,7 +446,7 @@ ImageInfo Image::info() const {
       .cpu_baseline = reader.manifest().platform->cpu_baseline,
       .threads = thread_infos(process),
       .mappings = mapping_infos(process, reader.page_map()),
-      .descriptors = descriptor_infos(process),
+      .descriptors = descriptors(),
       .files = file_infos(process),
       .gpu = gpu_info(process),
       .working_set_pages = working_set_pages,

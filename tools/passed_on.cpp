@@ -35,7 +35,7 @@ PassedOn::PassedOn() {
 }
 
 void PassedOn::give(const Image& image, RestoreOptions& options) const {
-  for (const auto& descriptor : image.info().descriptors)
+  for (const auto& descriptor : image.descriptors())
     if (belongs_to_invocation(descriptor))
       options.external.try_emplace(descriptor.number, ours_.contains(descriptor.number)
                                                           ? External{descriptor.number}
@@ -43,7 +43,7 @@ void PassedOn::give(const Image& image, RestoreOptions& options) const {
 }
 
 void PassedOn::give_own(const Image& image, RestoreOptions& options) const {
-  for (const auto& descriptor : image.info().descriptors) {
+  for (const auto& descriptor : image.descriptors()) {
     const auto own = ours_.find(descriptor.number);
     if (belongs_to_invocation(descriptor) && own != ours_.end() && own->second == descriptor.detail)
       options.external.try_emplace(descriptor.number, External{descriptor.number});

@@ -120,6 +120,9 @@ class ICECORE_EXPORT Image {
 
   ImageInfo info() const;
 
+  /// Of all that info() says only these: for whoever looks at them at each restore.
+  std::vector<ImageInfo::Descriptor> descriptors() const;
+
   /// 32 hexadecimal digits that no other image has.
   std::string identity() const;
 
