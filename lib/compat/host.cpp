@@ -19,31 +19,46 @@
 namespace icecore {
 namespace {
 
-std::uint64_t unsigned_number(const JsonValue& value) {
-  const std::int64_t number = value.number();
-  if (number < 0) throw Error{Errc::invalid_argument, "a number below zero"};
-  return static_cast<std::uint64_t>(number);
+/// What a description says, in its order.
+template <class HostLike, class Visit>
+void each_field(HostLike& host, const Visit& visit) {
+  visit("icecore_version", host.icecore_version);
+  visit("name", host.name);
+  visit("worker_type", host.worker_type);
+  visit("kernel_release", host.kernel_release);
+  visit("cpu_model", host.cpu_model);
+  visit("gpu", host.gpu);
+  visit("gpu_driver", host.gpu_driver);
+  visit("page_size_bytes", host.page_size_bytes);
+  visit("cpu_features", host.cpu_features);
+  visit("xsave_size_bytes", host.xsave_size_bytes);
+  visit("xsave_components", host.xsave_components);
+  visit("xsave_offsets", host.xsave_offsets);
+  visit("vdso_parts", host.vdso_parts);
+  visit("vdso_digest", host.vdso_digest);
+  visit("vdso_functions", host.vdso_functions);
+}
+
+void read(const JsonValue& value, std::string& text) { text = value.text(); }
+void read(const JsonValue& value, std::uint64_t& number) {
+  if (value.number() < 0) throw Error{Errc::invalid_argument, "a number below zero"};
+  number = static_cast<std::uint64_t>(value.number());
+}
+template <class Element>
+void read(const JsonValue& value, std::vector<Element>& all) {
+  for (const JsonValue& each : value.list()) read(each, all.emplace_back());
 }
 
 Host parse(const JsonValue& object) {
   Host host;
-  host.icecore_version = object["icecore_version"].text();
-  host.name = object["name"].text();
-  host.kernel_release = object["kernel_release"].text();
-  host.cpu_model = object["cpu_model"].text();
-  host.gpu = object["gpu"].text();
-  host.gpu_driver = object["gpu_driver"].text();
-  host.page_size_bytes = unsigned_number(object["page_size_bytes"]);
-  host.cpu_features = object["cpu_features"].texts();
-  host.xsave_size_bytes = unsigned_number(object["xsave_size_bytes"]);
-  host.xsave_components = unsigned_number(object["xsave_components"]);
-  for (const JsonValue& offset : object["xsave_offsets"].list())
-    host.xsave_offsets.push_back(unsigned_number(offset));
-  host.vdso_parts = object["vdso_parts"].texts();
-  host.vdso_digest = object["vdso_digest"].text();
-  host.vdso_functions = object["vdso_functions"].texts();
-  host.worker_type = worker_type_of(host);
-  if (host.worker_type != object["worker_type"].text())
+  each_field(host, [&](const char* name, auto& value) {
+    try {
+      read(object[name], value);
+    } catch (const Error& error) {
+      throw Error{error.code(), fmt::format("{}: {}", name, error.what())};
+    }
+  });
+  if (host.worker_type != worker_type_of(host))
     throw Error{Errc::invalid_argument, "its worker_type is not that of what it says"};
   if (!std::ranges::is_sorted(host.cpu_features))
     throw Error{Errc::invalid_argument, "its cpu_features are not sorted"};
@@ -92,21 +107,7 @@ Host this_host() {
 
 std::string to_json(const Host& host) {
   JsonObject object;
-  object.add("icecore_version", host.icecore_version)
-      .add("name", host.name)
-      .add("worker_type", host.worker_type)
-      .add("kernel_release", host.kernel_release)
-      .add("cpu_model", host.cpu_model)
-      .add("gpu", host.gpu)
-      .add("gpu_driver", host.gpu_driver)
-      .add("page_size_bytes", host.page_size_bytes)
-      .add("cpu_features", host.cpu_features)
-      .add("xsave_size_bytes", host.xsave_size_bytes)
-      .add("xsave_components", host.xsave_components)
-      .add("xsave_offsets", host.xsave_offsets)
-      .add("vdso_parts", host.vdso_parts)
-      .add("vdso_digest", host.vdso_digest)
-      .add("vdso_functions", host.vdso_functions);
+  each_field(host, [&](const char* name, const auto& value) { object.add(name, value); });
   return object.text();
 }
 
@@ -116,8 +117,9 @@ Host read_host(std::string_view json) {
   } catch (const Error& error) {
     throw Error{
         Errc::invalid_argument,
-        fmt::format("is not a description of a host: {}: write one there with `icecore host`",
-                    error.what())};
+        fmt::format(
+            "is not a description of a host: {}: write one on that machine with `icecore host`",
+            error.what())};
   }
 }
 

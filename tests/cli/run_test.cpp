@@ -871,7 +871,7 @@ TEST_CASE("check --host decides from two files") {
   std::ofstream{host} << "{}";
   const Outcome nothing = icecore({"check", image, "--host", host});
   CHECK(nothing.status == 1);
-  CHECK(nothing.err.find("write one there with `icecore host`") != std::string::npos);
+  CHECK(nothing.err.find("write one on that machine with `icecore host`") != std::string::npos);
 }
 
 }  // namespace test::run_test
