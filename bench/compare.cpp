@@ -7,6 +7,8 @@
 // the whole command, from its start to its end, or to the first answer of what it restored.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
@@ -17,6 +19,7 @@
 #include "options.hpp"
 #include "process.hpp"
 #include "statistics.hpp"
+#include "workloads.hpp"
 #include "workplace.hpp"
 
 namespace bench {
@@ -55,33 +58,20 @@ Options parse(const Words& words) {
 
 // ---- workloads ---------------------------------------------------------------------------------
 
-struct Workload {
-  std::string name;
-  std::string title;
-  Command command;
-  std::string question = "ping";  ///< its answer shows that the program works
-};
-
-std::string target(const std::string& name) { return std::string{ICECORE_TARGET_DIR} + "/" + name; }
-
-std::string script(const std::string& name) {
-  return std::string{ICECORE_SOURCE_DIR} + "/tests/programs/" + name;
-}
-
-std::vector<Workload> workloads(bool quick) {
+std::vector<Workload> workloads(bool quick, const fs::path& folder) {
   const std::string mebibytes = quick ? "64" : "1024", mappings = quick ? "500" : "5000";
-  return {
+  std::vector<Workload> all = {
       {"tiny", "tiny program", {target("tiny")}},
       {"memory",
        mebibytes + " MiB of random anonymous memory",
        {target("large_memory"), mebibytes},
        "sample?"},
-      {"numpy", "python3 with numpy", {"/usr/bin/python3", script("with_numpy.py")}, "secret?"},
-      {"torch", "python3 with torch", {"/usr/bin/python3", script("with_torch.py")}, "secret?"},
       {"threads", "200 threads", {target("many_threads"), "200"}, "check?"},
       {"threads1000", "1,000 threads", {target("many_threads"), "1000"}, "check?"},
       {"mappings", mappings + " mappings", {target("many_mappings"), mappings}, "check?"},
   };
+  std::ranges::move(real_programs(quick, folder), std::back_inserter(all));
+  return all;
 }
 
 // ---- what is measured --------------------------------------------------------------------------
@@ -169,9 +159,8 @@ class Measurement {
     std::unique_ptr<Program> program;
     const double seconds = timed([&] {
       program = std::make_unique<Program>(workload_.command);
-      if (const std::string word = program->hear(); word != "ready")
-        throw std::runtime_error{word};  // "skip: …"
-      answer_ = program->ask(workload_.question);
+      await_ready(*program, workload_);
+      answer_ = ask(*program, workload_);
     });
     results_.add("cold_start", seconds);
     return program;
@@ -181,6 +170,7 @@ class Measurement {
   std::size_t take_snapshots(Program& program) {
     const std::string pid = std::to_string(program.pid());
     const Command command = {options_.icecore, "snapshot", pid, "-o", image(), "--json"};
+    await_no_connection(workload_);
     results_.add("snapshot_fsync", timed([&] { run(command); }));
     expect_answer(program);
 
@@ -188,6 +178,7 @@ class Measurement {
     Command without_fsync = command;
     without_fsync.push_back("--no-fsync");
     std::string report;
+    await_no_connection(workload_);
     results_.add("snapshot", timed([&] { report = run(without_fsync); }));
     results_.add("frozen", microseconds_in(report, "frozen_us"));
     results_.add("freeze", microseconds_in(report, "freeze_us"));
@@ -220,7 +211,7 @@ class Measurement {
       expect_answer(*restored);
     });
     results_.add(measure, seconds);
-    restored->hang_up();  // and only then the report is sure to be there
+    end_restored(*restored, workload_);  // and only then the report is sure to be there
     return restored->error_text();
   }
 
@@ -233,8 +224,9 @@ class Measurement {
     const fs::path folder = workplace_ / "criu";
     fs::create_directory(folder);
     std::optional<Program> program{workload_.command};
-    program->hear();
-    answer_ = program->ask(workload_.question);
+    await_ready(*program, workload_);
+    answer_ = ask(*program, workload_);
+    await_no_connection(workload_);
     const Criu::Streams streams = Criu::streams_of(program->pid());
     results_.add("criu_dump", criu_.dump(program->pid(), folder));
     program->kill();
@@ -245,12 +237,12 @@ class Measurement {
                    restored.emplace(criu_.restore_command(folder, streams), Errors::kept);
                    expect_answer(*restored);
                  }));
-    restored->hang_up();
+    end_restored(*restored, workload_);
     fs::remove_all(folder);
   }
 
   void expect_answer(Program& program) const {
-    const std::string now = program.ask(workload_.question);
+    const std::string now = ask(program, workload_);
     if (now != answer_) throw std::runtime_error{"it answered " + now + ", not " + answer_};
   }
 
@@ -315,6 +307,7 @@ void print_head(const Options& options, const Criu& criu) {
 /// False when the workload cannot run here; the reason is printed.
 bool measure(const Workload& workload, const Options& options, const Criu& criu) {
   try {
+    build(workload);
     Results results;
     for (std::size_t run = 0; run < options.runs; ++run)
       Measurement{workload, options, criu, results}.run_once();
@@ -336,7 +329,8 @@ int compare(const Options& options) {
   const Criu criu{options.criu};
   if (!options.json) print_head(options, criu);
   bool all = true;
-  for (const Workload& workload : workloads(options.quick))
+  const Workplace folder{options.folder};
+  for (const Workload& workload : workloads(options.quick, folder / ""))
     if (options.workloads.empty() || options.workloads.contains(workload.name))
       all = measure(workload, options, criu) && all;
   return all ? 0 : 1;

@@ -6,7 +6,9 @@
 // CRIU where there is one, and, as the limit, a process whose memory is simply there.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -19,6 +21,7 @@
 #include "process.hpp"
 #include "statistics.hpp"
 #include "support/pagers.hpp"
+#include "workloads.hpp"
 #include "workplace.hpp"
 
 namespace bench {
@@ -57,18 +60,7 @@ Options parse(const Words& words) {
 
 // ---- workloads ---------------------------------------------------------------------------------
 
-struct Workload {
-  std::string title;
-  Command command;
-  std::string question;  ///< the work that is timed
-};
-
-std::string script(const std::string& name) {
-  return std::string{ICECORE_SOURCE_DIR} + "/tests/programs/" + name;
-}
-
-std::vector<Workload> workloads(bool quick) {
-  const std::string large = std::string{ICECORE_TARGET_DIR} + "/large_memory";
+std::vector<Workload> workloads(bool quick, const fs::path& folder) {
   std::vector<Workload> all;
   const std::vector<std::size_t> sizes =
       quick ? std::vector<std::size_t>{64} : std::vector<std::size_t>{1024, 4096};
@@ -76,14 +68,18 @@ std::vector<Workload> workloads(bool quick) {
     for (const std::size_t percent : {1, 10, 100})
       for (const char* how : {"read", "write"}) {
         if ((quick || mebibytes > 1024) && percent == 100) continue;
-        all.push_back({fmt::format("{} MiB, {} % {} at random", mebibytes, percent, how),
-                       {large, std::to_string(mebibytes)},
-                       fmt::format("touch {} {}", mebibytes * 256 * percent / 100, how)});
+        all.push_back(
+            {.name = fmt::format("memory {} {} {}", mebibytes, percent, how),
+             .title = fmt::format("{} MiB, {} % {} at random", mebibytes, percent, how),
+             .command = {target("large_memory"), std::to_string(mebibytes)},
+             .question = fmt::format("touch {} {}", mebibytes * 256 * percent / 100, how)});
       }
-  all.push_back({"python3 with numpy", {"/usr/bin/python3", script("with_numpy.py")}, "secret?"});
-  all.push_back({"python3 with torch", {"/usr/bin/python3", script("with_torch.py")}, "secret?"});
+  std::ranges::move(real_programs(quick, folder), std::back_inserter(all));
   return all;
 }
+
+/// The memory target says how long it took; the others answer with something else.
+bool is_memory(const Workload& workload) { return workload.question.starts_with("touch"); }
 
 // ---- what is measured --------------------------------------------------------------------------
 
@@ -143,10 +139,10 @@ class Measurement {
 
   void prepare() {
     Program program{workload_.command};
-    if (const std::string word = program.hear(); word != "ready") throw std::runtime_error{word};
-    resident_work_.push_back(work_of(program.ask(workload_.question)));
-    for (std::size_t run = 1; run < options_.runs; ++run)
-      resident_work_.push_back(work_of(program.ask(workload_.question)));
+    await_ready(program, workload_);
+    for (std::size_t run = 0; run < options_.runs; ++run)
+      resident_work_.push_back(work_of(expected_ = ask(program, workload_)));
+    await_no_connection(workload_);
     run_command({"snapshot", std::to_string(program.pid()), "-o", image(), "--no-fsync"});
     if (!criu_.works()) return;
     fs::create_directory(criu_images());
@@ -158,7 +154,7 @@ class Measurement {
     if (options_.cold) drop_page_cache();
     const auto begin = Clock::now();
     Program program{workload_.command};
-    program.hear();
+    await_ready(program, workload_);
     note(kStart, begin, program, program.pid());
   }
 
@@ -171,7 +167,7 @@ class Measurement {
     const auto begin = Clock::now();
     Program restored{criu_.restore_command(criu_images(), streams_, lazily), Errors::kept};
     note(mode, begin, restored, 0);
-    restored.hang_up();
+    end_restored(restored, workload_);
   }
 
   void measure(const Mode& mode, Curve* curve = nullptr) {
@@ -199,7 +195,7 @@ class Measurement {
     if (curve != nullptr) curve->answer = {measured.answered.back(), measured.resident.back()};
     if (curve != nullptr) std::this_thread::sleep_for(std::chrono::milliseconds{400});
     if (sampler.joinable()) sampler.request_stop(), sampler.join();
-    restored.hang_up();
+    end_restored(restored, workload_);
     measured.running.push_back(number_in(restored.error_text(), "total_us") * 1e-6);
   }
 
@@ -214,13 +210,16 @@ class Measurement {
   Summary resident_work() const { return summarize(resident_work_); }
 
  private:
-  /// Asks the program, which is `pid` or its child.
+  /// Asks the program, which is `pid`, or else what `program` restored.
   Measured& note(const char* mode, Clock::time_point begin, Program& program, pid_t pid) {
-    const std::string answer = program.ask(workload_.question);
+    const std::string answer = ask(program, workload_);
     Measured& measured = results_[mode];
     measured.answered.push_back(seconds_since(begin));
+    const bool is_restored = pid == 0;
+    if (is_restored && !is_memory(workload_) && answer != expected_)
+      throw std::runtime_error{"it answered " + answer + ", not " + expected_};
     measured.work.push_back(work_of(answer));
-    if (pid == 0) pid = child_of(program.pid());
+    if (is_restored) pid = await_child_of(program.pid());
     measured.resident.push_back(resident_bytes(pid));
     measured.cpu.push_back(cpu_seconds(pid) + pager_cpu_seconds(pid));
     return measured;
@@ -230,9 +229,8 @@ class Measurement {
   fs::path image() const { return place_ / "image"; }
   fs::path working_set() const { return place_ / "image.ws"; }
 
-  /// The memory target says how long it took; the others answer with something else.
   double work_of(const std::string& answer) const {
-    return workload_.question.starts_with("touch") ? std::stod(answer) * 1e-6 : 0;
+    return is_memory(workload_) ? std::stod(answer) * 1e-6 : 0;
   }
 
   static void run_command(Command command) {
@@ -249,8 +247,8 @@ class Measurement {
   /// Restores once so that the working set is kept; that is not measured.
   void record() {
     Program restored{{ICECORE_TOOL, "restore", image(), "--lazy", "--record"}};
-    restored.ask(workload_.question);
-    ::kill(child_of(restored.pid()), SIGKILL);  // what it does at its end is not wanted
+    ask(restored, workload_);
+    ::kill(await_child_of(restored.pid()), SIGKILL);  // what it does at its end is not wanted
     restored.hang_up();
     const auto begin = Clock::now();
     while (!fs::exists(working_set()))
@@ -261,6 +259,7 @@ class Measurement {
   const Options& options_;
   const Criu& criu_;
   Criu::Streams streams_;
+  std::string expected_;
   Workplace place_{options_.folder};
   std::vector<double> resident_work_, reading_;
   std::map<std::string, Measured> results_;
@@ -271,7 +270,7 @@ class Measurement {
 void print(const Workload& workload, const Measurement& measurement, const Options& options) {
   const auto& results = measurement.results();
   const double eager = summarize(results.at("eager").answered).median;
-  const bool memory = workload.question.starts_with("touch");
+  const bool memory = is_memory(workload);
   if (options.json) {
     if (!measurement.reading().empty())
       fmt::print(
@@ -462,9 +461,11 @@ int lazy(const Options& options) {
     single_faults(options);
   if (std::string{"threads at once"}.find(options.workload) != std::string::npos)
     fault_storms(options);
-  for (const Workload& workload : workloads(options.quick)) {
+  const Workplace folder{options.folder};
+  for (const Workload& workload : workloads(options.quick, folder / "")) {
     if (workload.title.find(options.workload) == std::string::npos) continue;
     try {
+      build(workload);
       Measurement measurement{workload, options, criu};
       measurement.prepare();
       for (std::size_t run = 0; run < options.runs; ++run) {

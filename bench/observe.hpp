@@ -8,9 +8,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 
 #include "limits.hpp"
+#include "statistics.hpp"
 
 namespace bench {
 
@@ -48,6 +50,16 @@ inline pid_t child_of(pid_t pid) {
     }
   }
   return 0;
+}
+
+/// Of a program that restored one, which lives.  The kernel's list may lack it while another child
+/// ends.
+inline pid_t await_child_of(pid_t pid) {
+  const auto begin = Clock::now();
+  for (;;) {
+    if (const pid_t child = child_of(pid); child != 0) return child;
+    if (seconds_since(begin) > 20) throw std::runtime_error{"it has no child"};
+  }
 }
 
 }  // namespace bench

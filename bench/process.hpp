@@ -188,6 +188,13 @@ class Program {
     return explained([&] { return lines_.ask(question); });
   }
 
+  /// Whether it has ended by itself.
+  bool ended() const {
+    ::siginfo_t info{};
+    must(::waitid(P_PID, static_cast<::id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT), "waitid");
+    return info.si_pid != 0;
+  }
+
   void kill() {
     if (pid_ == 0) return;
     ::kill(pid_, SIGKILL);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Answers /secret with what only its memory knows.
+// Answers /secret with what only its memory knows, on one of four threads.
 import com.sun.net.httpserver.HttpServer;
 import java.net.InetSocketAddress;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Random;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
 
 public class Answers {
   public static void main(String[] arguments) throws Exception {
@@ -23,6 +26,9 @@ public class Answers {
       exchange.getResponseBody().write(answer);
       exchange.close();
     });
+    var threads = new ThreadPoolExecutor(4, 4, 0, TimeUnit.SECONDS, new LinkedBlockingQueue<>());
+    threads.prestartAllCoreThreads();
+    server.setExecutor(threads);
     server.start();
   }
 }

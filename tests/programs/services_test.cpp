@@ -72,12 +72,6 @@ const Service kServices[] = {
      .good = "ok"},
 };
 
-/// Without the headers of HTTP, which have the time in them.
-std::string body(const std::string& answer) {
-  const std::size_t end = answer.find("\r\n\r\n");
-  return answer.starts_with("HTTP/") && end != std::string::npos ? answer.substr(end) : answer;
-}
-
 class Running {
  public:
   explicit Running(const Service& service) : service_(service), port_(free_port()) {
@@ -98,7 +92,9 @@ class Running {
 
   Process& process() { return *process_; }
   std::string image() const { return folder_ / "image"; }
-  std::string secret() const { return body(talk(port_, service_.ask).value_or("nobody listens")); }
+  std::string secret() const {
+    return http_body(talk(port_, service_.ask).value_or("nobody listens"));
+  }
   std::string check() const { return talk(port_, service_.check).value_or("nobody listens"); }
 
   int port() const { return port_; }

@@ -59,4 +59,10 @@ inline std::string http_get(const std::string& path) {
   return "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 }
 
+/// Without the headers of HTTP, if it has them: there is the time in them.
+inline std::string http_body(const std::string& answer) {
+  const std::size_t end = answer.find("\r\n\r\n");
+  return answer.starts_with("HTTP/") && end != std::string::npos ? answer.substr(end + 4) : answer;
+}
+
 }  // namespace test
