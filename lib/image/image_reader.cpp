@@ -123,10 +123,11 @@ std::span<const std::byte> existing(const std::optional<std::span<const std::byt
   return *note;
 }
 
-template <class Entry>
-std::vector<Entry> read_table(std::span<const std::byte> bytes, std::string_view what) {
-  require(bytes.size() % sizeof(Entry) == 0, "{} of {} bytes", what, bytes.size());
-  std::vector<Entry> table(bytes.size() / sizeof(Entry));
+template <class Table>
+Table read_table(std::span<const std::byte> bytes, std::string_view what) {
+  constexpr std::size_t kEntryBytes = sizeof(typename Table::value_type);
+  require(bytes.size() % kEntryBytes == 0, "{} of {} bytes", what, bytes.size());
+  Table table(bytes.size() / kEntryBytes);
   if (!table.empty()) std::memcpy(table.data(), bytes.data(), bytes.size());
   return table;
 }
@@ -151,7 +152,7 @@ std::uint64_t count_pages(const std::vector<PageRun>& runs) {
 
 void read_raw(PageMap& map, const format::Header& header, const Notes& notes) {
   map.page_digests =
-      read_table<std::uint64_t>(existing(notes.page_digests, "page digests"), "page digests");
+      read_table<PageDigests>(existing(notes.page_digests, "page digests"), "page digests");
   require(header.data_size % kPageSize == 0 && header.data_size / kPageSize == map.stored_pages,
           "{} stored pages in {} bytes", map.stored_pages, header.data_size);
   require(map.page_digests.size() == map.stored_pages, "{} digests for {} stored pages",
@@ -177,7 +178,7 @@ void check_frames(const PageMap& map, std::uint64_t data_end) {
 }
 
 void read_frames(PageMap& map, const format::Header& header, const Notes& notes) {
-  map.frames = read_table<Frame>(existing(notes.frames, "frames"), "frames");
+  map.frames = read_table<std::vector<Frame>>(existing(notes.frames, "frames"), "frames");
   const std::uint64_t needed = (map.stored_pages + format::kFramePages - 1) / format::kFramePages;
   require(map.frames.size() == needed, "{} frames for {} stored pages", map.frames.size(),
           map.stored_pages);
@@ -188,7 +189,7 @@ PageMap read_page_map(const format::Header& header, const Notes& notes) {
   PageMap map;
   map.encoding = static_cast<Encoding>(header.encoding);
   map.data_offset = header.data_offset;
-  map.runs = read_table<PageRun>(existing(notes.page_runs, "page runs"), "page runs");
+  map.runs = read_table<std::vector<PageRun>>(existing(notes.page_runs, "page runs"), "page runs");
   map.stored_pages = count_pages(map.runs);
   if (map.encoding == Encoding::raw)
     read_raw(map, header, notes);

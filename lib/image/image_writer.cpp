@@ -29,8 +29,8 @@ struct Metadata {
   Bytes bytes;
 };
 
-template <class T>
-std::span<const std::byte> bytes_of(const std::vector<T>& table) {
+template <class T, class Allocator>
+std::span<const std::byte> bytes_of(const std::vector<T, Allocator>& table) {
   return std::as_bytes(std::span{table});
 }
 

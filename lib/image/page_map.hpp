@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "image/page_run.hpp"
+#include "sys/huge_allocator.hpp"
 
 namespace icecore {
 
@@ -20,6 +21,9 @@ struct Frame {
   std::uint64_t digest_high;
 };
 
+/// 2 MiB for a GiB of memory, and the first thing that a restore reads.
+using PageDigests = std::vector<std::uint64_t, sys::HugeAllocator<std::uint64_t>>;
+
 /// Which pages an image stores, and where.
 ///
 /// Stored pages are numbered in the order of their addresses.  Raw: page n lies at
@@ -28,9 +32,9 @@ struct PageMap {
   Encoding encoding = Encoding::raw;
   std::uint64_t data_offset = 0;
   std::uint64_t stored_pages = 0;
-  std::vector<PageRun> runs;                ///< ascending, not touching
-  std::vector<std::uint64_t> page_digests;  ///< raw: XXH3, 64 bit, of each page
-  std::vector<Frame> frames;                ///< zstd
+  std::vector<PageRun> runs;  ///< ascending, not touching
+  PageDigests page_digests;   ///< raw: XXH3, 64 bit, of each page
+  std::vector<Frame> frames;  ///< zstd
 };
 
 }  // namespace icecore
