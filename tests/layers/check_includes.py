@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "lib/tracee/": ["sys/", "tracee/"],
     # Bytes only, so that a fuzzer can drive it; of sys just what maps and writes its file.
     "lib/image/": ["image/", "sys/mapping.hpp", "sys/fd.hpp", "sys/call.hpp", "sys/check.hpp",
-                   "sys/page.hpp", "sys/huge_allocator.hpp"],
+                   "sys/page.hpp", "sys/huge_allocator.hpp", "sys/writeback.hpp"],
     "lib/memory/": ["sys/", "image/", "memory/"],
     "lib/state/": ["sys/", "tracee/", "image/", "memory/", "state/"],  # and see breaks_state_rule()
     "lib/pager/": ["sys/", "image/", "memory/", "pager/"],
