@@ -5,6 +5,7 @@
 #include <sys/ipc.h>
 #include <sys/shm.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include "memory.hpp"
@@ -31,7 +32,8 @@ static shmid_ds status(int id) {
   return found;
 }
 
-/// Those of earlier runs that were killed: nothing else ends a segment.
+/// Those of earlier runs that were killed: nothing else ends a segment.  One that has just been
+/// made for another process is attached nowhere yet either, and was never detached.
 static void clean_up() {
   constexpr int kStat = 13;  // SHM_STAT
   constexpr std::time_t kOld = 120;
@@ -40,7 +42,7 @@ static void clean_up() {
   for (int index = 0; index <= last; ++index) {
     const int id = ::shmctl(index, kStat, &found);
     if (id >= 0 && found.shm_segsz == kOddSize && found.shm_nattch == 0 &&
-        found.shm_dtime < std::time(nullptr) - kOld)
+        std::max(found.shm_ctime, found.shm_dtime) < std::time(nullptr) - kOld)
       ::shmctl(id, IPC_RMID, nullptr);
   }
 }
