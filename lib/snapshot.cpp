@@ -23,6 +23,7 @@
 #include "preflight.hpp"
 #include "state/address_space.hpp"
 #include "state/attributes.hpp"
+#include "state/partial_writes.hpp"
 #include "state/process.hpp"
 #include "stopwatch.hpp"
 #include "sys/process.hpp"
@@ -139,6 +140,7 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
   leave_vdso(process, options.stop);
   sleeps->process_is_frozen(process);
   const SleepOnAfterFailure sleepers{*sleeps, process};
+  settle_partial_writes(process);
   report.freeze = watch.lap();
   fault_point("snapshot: frozen");
 

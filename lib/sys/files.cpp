@@ -313,6 +313,13 @@ std::uint32_t bytes_waiting(const Fd& pipe) {
   return static_cast<std::uint32_t>(bytes);
 }
 
+void empty_pipe(const Fd& read_end, std::size_t bytes) {
+  std::vector<std::uint8_t> taken(bytes);
+  for (std::size_t left = bytes; left > 0;)
+    left -= static_cast<std::size_t>(
+        checked([&] { return ::read(read_end.get(), taken.data(), left); }, "empty a pipe"));
+}
+
 void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes) {
   while (!bytes.empty()) {
     const auto put = checked([&] { return ::write(write_end.get(), bytes.data(), bytes.size()); },

@@ -153,6 +153,9 @@ PipeContents peek_pipe(const Fd& read_end);
 
 std::uint32_t bytes_waiting(const Fd& pipe);
 
+/// Takes so many bytes out, which it holds.
+void empty_pipe(const Fd& read_end, std::size_t bytes);
+
 /// Puts bytes into a pipe that has room for them, as one packet if it is O_DIRECT.
 void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes);
 

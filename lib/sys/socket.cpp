@@ -360,23 +360,37 @@ bool same_open_file(const Fd& a, const Fd& b) {
                  "compare descriptors") == 0;
 }
 
+namespace {
+
+constexpr int kLockOfBuffers = 72;  // SO_BUF_LOCK, Linux 5.14
+
+}  // namespace
+
 RoomToSend::RoomToSend(const Fd& socket)
-    : socket_(socket), before_(integer_option(socket, SOL_SOCKET, SO_SNDBUF)) {
+    : socket_(socket), before_(integer_option(socket, SOL_SOCKET, SO_SNDBUF)), lock_(0) {
+  ::socklen_t size = sizeof lock_;
+  if (::getsockopt(socket_.get(), SOL_SOCKET, kLockOfBuffers, &lock_, &size) != 0) lock_ = 0;
   constexpr int kPlenty = 1 << 29;
   for (const int option : {SO_SNDBUF, SO_SNDBUFFORCE})
     ::setsockopt(socket_.get(), SOL_SOCKET, option, &kPlenty, sizeof kPlenty);
 }
 
 RoomToSend::~RoomToSend() {
-  constexpr int kBufferLock = 72, kReceiveLocked = 2;
   const int half = before_ / 2;
   for (const int option : {SO_SNDBUF, SO_SNDBUFFORCE})
     ::setsockopt(socket_.get(), SOL_SOCKET, option, &half, sizeof half);
-  int lock = 0;
-  ::socklen_t size = sizeof lock;
-  if (::getsockopt(socket_.get(), SOL_SOCKET, kBufferLock, &lock, &size) != 0) return;
-  lock &= kReceiveLocked;
-  ::setsockopt(socket_.get(), SOL_SOCKET, kBufferLock, &lock, sizeof lock);
+  ::setsockopt(socket_.get(), SOL_SOCKET, kLockOfBuffers, &lock_, sizeof lock_);
+}
+
+std::size_t send_at_once(const Fd& socket, std::span<const std::uint8_t> bytes) {
+  std::size_t sent = 0;
+  while (sent < bytes.size()) {
+    const ssize_t count =
+        ::send(socket.get(), bytes.data() + sent, bytes.size() - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (count <= 0) break;
+    sent += static_cast<std::size_t>(count);
+  }
+  return sent;
 }
 
 // ---- what waits in a socket

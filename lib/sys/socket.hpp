@@ -93,6 +93,9 @@ Bytes peek_stream(const Fd& socket);
 /// Sends all of it, as far as there is room for it within seconds.
 void send_stream(const Fd& socket, std::span<const std::uint8_t> bytes);
 
+/// Sends what there is room for, and says how much that is.
+std::size_t send_at_once(const Fd& socket, std::span<const std::uint8_t> bytes);
+
 /// When its last descriptor is closed the connection is reset, and leaves nothing behind.
 void end_without_trace(const Fd& socket);
 
@@ -140,6 +143,7 @@ class RoomToSend {
  private:
   const Fd& socket_;
   int before_;
+  int lock_;  // SO_BUF_LOCK: setting the size by hand sets it
 };
 
 // ---- what waits in a socket

@@ -209,14 +209,18 @@ void type_into(const Fd& slave, std::span<const std::uint8_t> bytes) {
 }
 
 std::optional<pid_t> process_with_open_file(const std::string& path, pid_t but_not) {
+  const auto wanted = try_status(path);
+  return wanted ? process_with_open_file(path, *wanted, but_not) : std::nullopt;
+}
+
+std::optional<pid_t> process_with_open_file(const std::string& link, const FileStatus& wanted,
+                                            pid_t but_not) {
   namespace fs = std::filesystem;
   std::error_code ignored;
-  const auto wanted = try_status(path);
-  if (!wanted) return std::nullopt;
   // The same name may lead elsewhere, in a container.
-  const auto is_same = [&](const std::string& link) {
-    const auto status = try_status(link);
-    return status && status->st_dev == wanted->st_dev && status->st_ino == wanted->st_ino;
+  const auto is_same = [&](const std::string& entry) {
+    const auto status = try_status(entry);
+    return status && status->st_dev == wanted.st_dev && status->st_ino == wanted.st_ino;
   };
   for (const auto& process : fs::directory_iterator{"/proc", ignored}) {
     const std::string name = process.path().filename();
@@ -225,7 +229,7 @@ std::optional<pid_t> process_with_open_file(const std::string& path, pid_t but_n
     if (pid == but_not || pid == current_process()) continue;
     for (fs::directory_iterator at{process.path() / "fd", ignored}, end; !ignored && at != end;
          at.increment(ignored))
-      if (try_read_link(at->path()) == path && is_same(at->path())) return pid;
+      if (try_read_link(at->path()) == link && is_same(at->path())) return pid;
   }
   return std::nullopt;
 }

@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "sys/fd.hpp"
+#include "sys/files.hpp"
 
 namespace icecore::sys {
 
@@ -101,5 +102,8 @@ void type_into(const Fd& slave, std::span<const std::uint8_t> bytes);
 
 /// A process, other than ourselves, that has a file of that name open; nothing when none is found.
 std::optional<pid_t> process_with_open_file(const std::string& path, pid_t but_not);
+/// The same of one that has no name: `link` is what /proc/PID/fd/N leads to.
+std::optional<pid_t> process_with_open_file(const std::string& link, const FileStatus& wanted,
+                                            pid_t but_not);
 
 }  // namespace icecore::sys

@@ -12,9 +12,11 @@
 
 #include <chrono>
 #include <deque>
+#include <fstream>
 #include <optional>
 #include <stop_token>
 
+#include "support/patience.hpp"
 #include "support/restored.hpp"
 #include "support/skip.hpp"
 #include "support/target.hpp"
@@ -174,6 +176,39 @@ TEST_CASE("msgrcv goes on after a snapshot and after a restore") {
   target.process().await_end();
   Restored restored{folder / "image"};
   CHECK(restored.ask("check?") == "ok");
+}
+
+/// The line of a file of /proc.
+std::string line_of(const std::string& path) {
+  std::string line;
+  std::getline(std::ifstream{path} >> std::ws, line);
+  return line;
+}
+
+/// Inside write(2) on standard output.
+void await_writing(pid_t pid) {
+  const std::string folder = fmt::format("/proc/{}/", pid);
+  const auto there = [&] {
+    return line_of(folder + "syscall").starts_with("1 0x1 ") &&
+           line_of(folder + "stat").find(") S ") != std::string::npos;
+  };
+  await(there, "it never waits for room");
+}
+
+TEST_CASE("a write to a pipe of others returns all of it after a snapshot and after a restore") {
+  TemporaryFolder folder;
+  Target target{"partial_writes"};
+  // The first one makes the pipe larger.
+  for (const auto& [length, kill] : {std::pair{200'000, false}, std::pair{500'000, true}}) {
+    target.conversation().tell(fmt::format("shout {}", length));
+    await_writing(target.pid());
+    icecore::snapshot(target.pid(), folder / "image", {.kill = kill, .fsync = false});
+    CHECK(target.conversation().hear() == std::string(length, 'x'));
+    if (!kill) CHECK(target.conversation().hear() == "whole");
+  }
+  target.process().await_end();
+  Restored restored{folder / "image"};
+  CHECK(restored.conversation().hear() == "whole");
 }
 
 }  // namespace test::blocked_calls_test

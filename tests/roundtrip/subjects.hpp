@@ -84,6 +84,8 @@ inline const std::vector<Subject>& subjects() {
       {.name = "replaced_program", .arguments = {"file", "FOLDER"}},
       {.name = "replaced_program", .arguments = {"memfd"}, .variant = " memfd"},
       {.name = "pipes"},
+      // what waits in a call may end, as may the thread whose rest has been written
+      {.name = "partial_writes", .changing = {"thread"}},
       {.name = "odd_files", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "locks", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "signal_driven"},
