@@ -114,6 +114,7 @@ inline const std::vector<Subject>& subjects() {
       {.name = "session_leader"},
       {.name = "interval_timers"},
       {.name = "posix_timers"},
+      {.name = "cpu_clocks"},
       // the signals come and go
       {.name = "ringing_timers", .changing = {"status ShdPnd", "thread"}},
       {.name = "expired_timers"},

@@ -9,6 +9,9 @@
 
 using namespace target;
 
+/// That of the sender, where it may choose: another one than anybody would take by mistake.
+static const gid_t kGroup = ::getuid() == 0 ? 4242 : ::getgid();
+
 struct Pair {
   int a, b;
   explicit Pair(int type) {
@@ -35,6 +38,43 @@ static void put(int socket, const std::string& text, int passed = -1) {
     std::memcpy(CMSG_DATA(header), &passed, sizeof(int));
   }
   must(::sendmsg(socket, &message, MSG_DONTWAIT), "sendmsg");
+}
+
+static void put_with_credentials(int socket, const std::string& text) {
+  iovec part{const_cast<char*>(text.data()), text.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_CREDENTIALS;
+  header->cmsg_len = CMSG_LEN(sizeof(ucred));
+  const ucred own{::getpid(), ::getuid(), kGroup};
+  std::memcpy(CMSG_DATA(header), &own, sizeof own);
+  must(::sendmsg(socket, &message, MSG_DONTWAIT), "sendmsg with credentials");
+}
+
+/// A message that the process has sent to itself says so.
+static void expect_own_credentials(int socket, const std::string& wanted) {
+  char text[100];
+  iovec part{text, sizeof text};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))];
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const long size = must(::recvmsg(socket, &message, MSG_DONTWAIT), "recvmsg");
+  require(std::string(text, static_cast<std::size_t>(size)) == wanted, "another message");
+  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  require(header != nullptr && header->cmsg_type == SCM_CREDENTIALS, "without credentials");
+  ucred sender{};
+  std::memcpy(&sender, CMSG_DATA(header), sizeof sender);
+  require(sender.pid == ::getpid(), "sent by process " + std::to_string(sender.pid));
+  require(sender.uid == ::getuid() && sender.gid == kGroup, "sent by another user or group");
 }
 
 /// One message, and the descriptor that came with it or -1.
@@ -104,8 +144,8 @@ int main() {
     put(stream.a, long_text);
     put(stream.b, "the other way");
     for (const char* text : {"first", "", "second, longer", "3"}) put(datagrams.a, text);
-    put(packets.a, "with credentials");
-    put(packets.a, "twice");
+    put_with_credentials(packets.a, "with credentials");
+    put_with_credentials(packets.a, "twice");
     put(passing.a, "with the pipe", pipe[0]);
     put(passing.a, "after");
     put(client, "to the server");
@@ -121,8 +161,8 @@ int main() {
     take(stream.b, long_text);
     take(stream.a, "the other way");
     for (const char* text : {"first", "", "second, longer", "3"}) take(datagrams.b, text);
-    take(packets.b, "with credentials");
-    take(packets.b, "twice");
+    expect_own_credentials(packets.b, "with credentials");
+    expect_own_credentials(packets.b, "twice");
     const int passed = take(passing.b, "with the pipe", 13);
     require(passed >= 0, "no descriptor came with it");
     char text[11];
