@@ -147,8 +147,8 @@ void write_rest_to_pipe(const PartialWrite& write, const sys::Fd& pipe,
   if (capacity + rest > kLargestPipe) return;
   const auto bytes = bytes_of(write, write.written, write.total, memory);
   sys::set_pipe_capacity(pipe, capacity + static_cast<std::uint32_t>(rest));
-  sys::fill_pipe(pipe, bytes);
-  set_result(write, static_cast<std::int64_t>(write.total));
+  // Others may write as well, and take some of that room.
+  set_result(write, static_cast<std::int64_t>(write.written + sys::write_at_once(pipe, bytes)));
 }
 
 void write_rest_to_socket(const PartialWrite& write, const sys::Fd& socket,

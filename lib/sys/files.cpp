@@ -320,6 +320,17 @@ void empty_pipe(const Fd& read_end, std::size_t bytes) {
         checked([&] { return ::read(read_end.get(), taken.data(), left); }, "empty a pipe"));
 }
 
+std::size_t write_at_once(const Fd& write_end, std::span<const std::uint8_t> bytes) {
+  std::size_t written = 0;
+  while (written < bytes.size()) {
+    const ssize_t count = ::write(write_end.get(), bytes.data() + written, bytes.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break;
+    written += static_cast<std::size_t>(count);
+  }
+  return written;
+}
+
 void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes) {
   while (!bytes.empty()) {
     const auto put = checked([&] { return ::write(write_end.get(), bytes.data(), bytes.size()); },

@@ -156,6 +156,9 @@ std::uint32_t bytes_waiting(const Fd& pipe);
 /// Takes so many bytes out, which it holds.
 void empty_pipe(const Fd& read_end, std::size_t bytes);
 
+/// Puts in what there is room for, and says how much that is.  The descriptor does not wait.
+std::size_t write_at_once(const Fd& write_end, std::span<const std::uint8_t> bytes);
+
 /// Puts bytes into a pipe that has room for them, as one packet if it is O_DIRECT.
 void fill_pipe(const Fd& write_end, std::span<const std::uint8_t> bytes);
 
