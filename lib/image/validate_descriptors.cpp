@@ -182,6 +182,7 @@ void validate_pty(const state::PtyObjectT& pty, const state::ProcessT& process) 
   constexpr std::uint32_t kMaxNumber = 1 << 20;
   constexpr std::size_t kMostInput = 4096, kMostOutput = 1 << 20;
   require(pty.number < kMaxNumber && pty.slave <= state::SlaveState::MAX &&
+              pty.stopped_output <= state::StoppedOutput::MAX &&
               pty.settings.size() == kTerminalSettings,
           "pseudo terminal {} with settings of {} bytes", pty.number, pty.settings.size());
   require(pty.input.size() <= kMostInput && pty.output.size() <= kMostOutput &&

@@ -26,6 +26,7 @@ namespace {
 static_assert(sizeof(TerminalSettings) == sizeof(struct termios2));
 
 // asm-generic/ioctls.h; its numbers do not depend on <sys/ioctl.h>.
+constexpr unsigned long kFlow = 0x540a;               // TCXONC
 constexpr unsigned long kStealInput = 0x5412;         // TIOCSTI
 constexpr unsigned long kGetWindow = 0x5413;          // TIOCGWINSZ
 constexpr unsigned long kSetWindow = 0x5414;          // TIOCSWINSZ
@@ -173,6 +174,16 @@ short terminal_events(const Fd& terminal) {
   checked([&] { return ::poll(&wait, 1, 0); }, "look at a terminal");
   return wait.revents;
 }
+
+bool can_write_to_terminal(const Fd& terminal) {
+  ::pollfd wait{terminal.get(), POLLOUT, 0};
+  checked([&] { return ::poll(&wait, 1, 0); }, "look at a terminal");
+  return (wait.revents & POLLOUT) != 0;
+}
+
+void stop_output(const Fd& slave) { control(slave, kFlow, TCOOFF, "stop the output"); }
+
+void start_output(const Fd& slave) { control(slave, kFlow, TCOON, "start the output"); }
 
 std::size_t waiting_in_terminal(const Fd& terminal) {
   return static_cast<std::size_t>(number(terminal, kWaiting, "ask for the bytes that wait"));

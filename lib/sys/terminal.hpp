@@ -16,6 +16,9 @@
 //    unfinished line shows nowhere.
 //  * poll(2) of a terminal first lets everything come in that was written at the other end.
 //  * In packet mode (TIOCPKT) a status waits as POLLPRI; beginning packet mode anew clears it.
+//  * Output that is stopped shows as a slave that has room and is not ready to be written to.  What
+//    tcflow(TCOOFF) has stopped only TCOON starts again; what the key has (VSTOP, ^S), the other
+//    key, but also TCOOFF and TCOON together, and settings without IXON.
 //  * A session has one controlling terminal and the other way round; only its leader takes one.
 
 #include <sys/types.h>
@@ -84,6 +87,13 @@ pid_t foreground_of_slave(const Fd& master);
 
 /// poll(2) without waiting: POLLIN, POLLPRI, POLLHUP.
 short terminal_events(const Fd& terminal);
+
+/// Whether a write(2) would not wait.
+bool can_write_to_terminal(const Fd& terminal);
+
+/// tcflow(3) with TCOOFF and TCOON.
+void stop_output(const Fd& slave);
+void start_output(const Fd& slave);
 
 /// Bytes that can be read; of a slave with ICANON, in whole lines.
 std::size_t waiting_in_terminal(const Fd& terminal);

@@ -99,7 +99,7 @@ inline const std::vector<Subject>& subjects() {
       // another test may have taken their numbers meanwhile
       {.name = "pseudo_terminals",
        .changing = {"fd 3", "fd 4", "fd 5", "fd 6", "fd 7", "fd 8", "fd 9", "fd 10", "fd 11",
-                    "fd 12", "fd 13"}},
+                    "fd 12", "fd 13", "fd 14", "fd 15", "fd 16"}},
       {.name = "own_terminal", .changing = {"fd 3", "fd 4"}},
       {.name = "signalfds"},
       // two of it would have the same names

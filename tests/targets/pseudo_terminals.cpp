@@ -3,7 +3,8 @@
 // State: pairs of pseudo terminals, both ends in the process: settings, window size, lock, packet
 // mode, exclusive mode, a number of its own; what has been typed and not read (whole lines, one
 // ended by the end of file, an unfinished one; with ICANON and without) and what has been written
-// and not read; a slave that is closed again, and one that was never open.
+// and not read; output stopped by tcflow(3) and by the key for it; a slave that is closed again,
+// and one that was never open.
 #include <asm/termbits.h>
 #include <linux/kcmp.h>
 #include <poll.h>
@@ -22,7 +23,7 @@ constexpr unsigned long kGetWindow = 0x5413, kSetWindow = 0x5414;
 constexpr unsigned long kGetNumber = 0x80045430, kSetLock = 0x40045431, kGetLock = 0x80045439;
 constexpr unsigned long kSetPackets = 0x5420, kGetPackets = 0x80045438;
 constexpr unsigned long kSetExclusive = 0x540c, kGetExclusive = 0x80045440;
-constexpr unsigned long kOpenSlave = 0x5441;
+constexpr unsigned long kOpenSlave = 0x5441, kFlow = 0x540a;
 
 struct Window {
   std::uint16_t rows, columns, width, height;
@@ -77,6 +78,17 @@ void expect(int end, const std::string& wanted) {
   require(found == wanted, "read '" + found + "', not '" + wanted + "'");
 }
 
+void flow(int end, int action) { must(::ioctl(end, kFlow, action), "TCXONC"); }
+
+bool is_stopped(int end) { return (events(end, POLLOUT) & POLLOUT) == 0; }
+
+/// In whose output nobody gets further, behind `said`.
+void expect_stopped(const Pair& pair, const std::string& said) {
+  require(is_stopped(pair.slave), "the output goes on");
+  expect(pair.master, said);
+  require(is_stopped(pair.slave), "the output goes on");
+}
+
 void expect_nothing(int end) { require((events(end) & POLLIN) == 0, "more to read"); }
 
 /// As long as nobody looks: the settings must be the same for ever.
@@ -115,6 +127,8 @@ int main() {
   must(::write(closed.slave, "last words", 10), "write");
   ::close(closed.slave);
   bool spoken = false;
+  Pair by_call, by_key;
+  by_call.open(), by_key.open();
   fresh.lock(1);
   lines.lock(1);
 
@@ -124,6 +138,11 @@ int main() {
     type(keys, std::string{"a\0b\x03\r\n\xff\x04", 8});
     must(::write(lines.slave, "out\n", 4), "write");
     must(::write(packets.slave, "packet", 6), "write");
+    must(::write(by_call.slave, "call", 4), "write");
+    flow(by_call.slave, TCOOFF);
+    must(::write(by_key.slave, "key", 3), "write");
+    type(by_key, "\x13");
+    await([&] { return is_stopped(by_key.slave); }, "the key stops nothing");
   };
   refill();
   const Kept kept[] = {{lines.slave, quiet},
@@ -169,6 +188,18 @@ int main() {
     expect_nothing(keys.slave);
     expect(packets.master, std::string{"\0packet", 7});
     require((events(packets.master, POLLIN | POLLPRI) & (POLLIN | POLLPRI)) == 0, "a status");
+
+    expect_stopped(by_call, "call");
+    type(by_call, "\x11");
+    expect_nothing(by_call.slave);
+    require(is_stopped(by_call.slave), "the key starts what tcflow has stopped");
+    flow(by_call.slave, TCOON);
+    require(!is_stopped(by_call.slave), "tcflow does not start it");
+    expect_stopped(by_key, "key");
+    flow(by_key.slave, TCOON);
+    require(is_stopped(by_key.slave), "tcflow starts what the key has stopped");
+    type(by_key, "\x11");
+    await([&] { return !is_stopped(by_key.slave); }, "the key does not start it");
 
     if (!spoken) expect(closed.master, "last words");
     spoken = true;

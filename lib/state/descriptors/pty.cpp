@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A pair of pseudo terminals of which the process has the master, and nobody else the slave: made
-// anew, under its number where that is free, with settings, window size, modes and what waits in
-// it.
+// anew, under its number where that is free, with settings, window size, modes, what waits in it,
+// and its output stopped if it was.
 //
 // What waits can only be found by taking it, so it is put back at once: input as if it were typed,
 // under settings that let every byte through and no others see it (no echo, no signals), with the
@@ -126,6 +126,30 @@ void type_input(const sys::Fd& slave, const Settings& settings, const state::Pty
   sys::type_into(slave, keys);
 }
 
+/// Lets a slave write again of which nothing waits to be read.  Returns what had stopped it.
+state::StoppedOutput let_write(const sys::Fd& slave) {
+  if (sys::can_write_to_terminal(slave)) return state::StoppedOutput::no;
+  sys::start_output(slave);
+  if (sys::can_write_to_terminal(slave)) return state::StoppedOutput::by_call;
+  sys::stop_output(slave);
+  sys::start_output(slave);
+  return state::StoppedOutput::by_key;
+}
+
+void stop_again(const sys::Fd& slave, const Settings& settings, state::StoppedOutput how) {
+  if (how == state::StoppedOutput::by_call) return sys::stop_output(slave);
+  if (how == state::StoppedOutput::no) return;
+  constexpr std::array<std::uint8_t, 1> kStop{0x13};
+  Settings with_key = settings;
+  with_key.c_iflag = IXON;
+  with_key.c_lflag &= ~static_cast<unsigned>(EXTPROC);
+  with_key.c_cc[VSTART] = 0x11;
+  with_key.c_cc[VSTOP] = kStop.front();
+  sys::set_terminal_settings(slave, bytes_of(with_key));
+  sys::type_into(slave, kStop);
+  sys::set_terminal_settings(slave, bytes_of(settings));
+}
+
 /// Puts into a pair what waits in it; `slave` does not block.  At the end it has its settings.
 void fill(const sys::Fd& master, const sys::Fd& slave, const state::PtyObjectT& pty) {
   const Settings settings = settings_from(pty.settings);
@@ -137,6 +161,7 @@ void fill(const sys::Fd& master, const sys::Fd& slave, const state::PtyObjectT& 
   }
   if (!pty.input.empty() || !pty.lines.empty()) type_input(slave, settings, pty);
   sys::set_terminal_settings(slave, bytes_of(settings));
+  stop_again(slave, settings, pty.stopped_output);
   if (pty.packet_mode) sys::set_packet_mode(master, true);
 }
 
@@ -189,8 +214,12 @@ void capture_contents(const sys::Fd& master, state::PtyObjectT& pty) {
   const bool readable = (sys::terminal_events(slave) & POLLIN) != 0;
   const bool waits = readable || sys::waiting_in_terminal(slave) != 0;
   const auto own = sys::Status::read(sys::current_process());
-  if ((in_lines || waits) && (!own || (own->number("CapEff", 16) & kSysAdmin) == 0))
+  const bool may_type = own && (own->number("CapEff", 16) & kSysAdmin) != 0;
+  if ((in_lines || waits) && !may_type)
     refuse(pty.number, "may hold input, which only CAP_SYS_ADMIN can look at and put back");
+  if (!sys::can_write_to_terminal(slave) && !may_type)
+    refuse(pty.number,
+           "its output may be stopped, which only CAP_SYS_ADMIN can find out and restore");
   if (waits && (settings.c_lflag & EXTPROC) != 0)
     refuse(pty.number, "holds input that was edited outside (EXTPROC): cannot be kept");
   if (sys::waiting_in_terminal(slave) > kMostInput)
@@ -199,6 +228,7 @@ void capture_contents(const sys::Fd& master, state::PtyObjectT& pty) {
   if (pty.packet_mode) sys::set_packet_mode(master, false);
   if (in_lines || waits) take_input(slave, settings, pty);
   pty.output = sys::drain_terminal(master);
+  pty.stopped_output = let_write(slave);
   fill(master, slave, pty);
 }
 
