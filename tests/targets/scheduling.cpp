@@ -44,7 +44,7 @@ static const std::vector<Kind>& kinds() {
   static const std::vector<Kind> all = {
       {of(SCHED_FIFO, 3, 0, 0), 2 << 13 | 6, 1234},
       {of(SCHED_RR, 5, 0, kResetOnFork), 3 << 13, 77'000},
-      {of(SCHED_BATCH, 0, 4, 0)},
+      {of(SCHED_BATCH, 0, 4, 0), 0, 4321},
       {of(SCHED_IDLE, 0, 0, 0)},
       {of(SCHED_OTHER, 0, -3, kResetOnFork), 1 << 13 | 2},
       {of(SCHED_OTHER, 0, 0, 0)},
