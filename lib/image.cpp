@@ -27,6 +27,7 @@
 #include "memory/page_encoder.hpp"
 #include "memory/page_store.hpp"
 #include "memory/worker.hpp"
+#include "sys/bytes.hpp"
 
 namespace icecore {
 namespace {
@@ -318,7 +319,7 @@ void write_decoded(const ImageReader& reader, const std::filesystem::path& core,
   for (const PageRun& run : store.runs()) {
     for (std::uint64_t left = run.pages; left != 0;) {
       const std::uint64_t count = std::min(left, PageStore::kMaxPages);
-      std::ranges::copy(store.read(page, count, scratch), encoder.buffer().begin());
+      sys::copy_bytes(store.read(page, count, scratch), encoder.buffer().data());
       const PageRun part{.address = run.end() - left * kPageSize, .pages = count};
       encoder.submit({&part, 1});
       page += count;

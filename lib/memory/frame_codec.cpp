@@ -6,6 +6,7 @@
 
 #include "image/corrupt.hpp"
 #include "image/digest.hpp"
+#include "sys/bytes.hpp"
 
 namespace icecore {
 
@@ -19,7 +20,7 @@ Frame FrameEncoder::encode(std::span<const std::byte> pages, std::span<std::byte
   const std::size_t size_bytes =
       ::ZSTD_compress2(context_.get(), out.data(), pages.size() - 1, pages.data(), pages.size());
   const bool raw = ::ZSTD_isError(size_bytes) != 0;
-  if (raw) std::ranges::copy(pages, out.begin());
+  if (raw) sys::copy_bytes(pages, out.data());
 
   const auto stored = out.first(raw ? pages.size() : size_bytes);
   const Digest128 digest = digest128(stored);
@@ -35,7 +36,7 @@ void FrameDecoder::decode(const Frame& frame, std::span<const std::byte> stored,
   const Digest128 expected{.low = frame.digest_low, .high = frame.digest_high};
   require(digest128(stored) == expected, "the frame at {} differs from its digest", frame.offset);
   if (frame.raw == 1) {
-    std::ranges::copy(stored, pages.begin());
+    sys::copy_bytes(stored, pages.data());
     return;
   }
   if (!context_) context_.reset(::ZSTD_createDCtx());

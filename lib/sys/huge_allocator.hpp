@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <type_traits>
+#include <utility>
 
 namespace icecore::sys {
 
@@ -31,6 +33,17 @@ struct HugeAllocator {
     return static_cast<T*>(memory);
   }
   void deallocate(T* memory, std::size_t) noexcept { std::free(memory); }
+
+  /// What is read into the table next need not be zero before.
+  template <class U>
+  void construct(U* element) noexcept {
+    static_assert(std::is_trivial_v<U>);
+    ::new (static_cast<void*>(element)) U;
+  }
+  template <class U, class... Arguments>
+  void construct(U* element, Arguments&&... arguments) {
+    ::new (static_cast<void*>(element)) U(std::forward<Arguments>(arguments)...);
+  }
 
   friend bool operator==(const HugeAllocator&, const HugeAllocator&) { return true; }
 };

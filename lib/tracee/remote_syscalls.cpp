@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "icecore/error.hpp"
+#include "sys/bytes.hpp"
 #include "sys/call.hpp"
 #include "sys/check.hpp"
 #include "sys/page.hpp"
@@ -45,7 +46,7 @@ std::uint64_t CallList::reserve(std::size_t size_bytes) {
 
 std::uint64_t CallList::put(std::span<const std::byte> bytes) {
   const std::uint64_t remote = reserve(bytes.size());
-  std::ranges::copy(bytes, data_.end() - static_cast<std::ptrdiff_t>(bytes.size()));
+  sys::copy_bytes(bytes, data_.data() + (data_.size() - bytes.size()));
   return remote;
 }
 
@@ -144,14 +145,14 @@ void RemoteSyscalls::upload(std::uint64_t remote, std::span<const std::byte> byt
   if (local_.empty())
     memory_->write(remote, bytes);
   else
-    std::ranges::copy(bytes, local_.subspan(remote - remote_).begin());
+    sys::copy_bytes(bytes, local_.subspan(remote - remote_, bytes.size()).data());
 }
 
 void RemoteSyscalls::download(std::uint64_t remote, std::span<std::byte> bytes) const {
   if (local_.empty())
     memory_->read(remote, bytes);
   else
-    std::ranges::copy(local_.subspan(remote - remote_, bytes.size()), bytes.begin());
+    sys::copy_bytes(local_.subspan(remote - remote_, bytes.size()), bytes.data());
 }
 
 namespace {
@@ -181,8 +182,7 @@ void RemoteSyscalls::upload_lists(std::span<const Job> jobs) const {
     context.first_call = list.remote_ + kContextBytes;
     context.calls = list.calls_.size();
     const auto put = [&](std::uint64_t at, std::span<const std::byte> bytes) {
-      std::ranges::copy(bytes,
-                        extent.bytes.begin() + static_cast<std::ptrdiff_t>(at - extent.start));
+      sys::copy_bytes(bytes, extent.bytes.data() + (at - extent.start));
     };
     put(list.remote_, std::as_bytes(std::span{&context, 1}));
     put(list.remote_ + kContextBytes, std::as_bytes(std::span{list.calls_}));
@@ -197,8 +197,8 @@ void RemoteSyscalls::download_lists(std::span<const Job> jobs) const {
   for (const Job& job : jobs) {
     CallList& list = *job.list;
     const auto take = [&](std::uint64_t at, std::span<std::byte> bytes) {
-      std::ranges::copy(std::span{extent.bytes}.subspan(at - extent.start, bytes.size()),
-                        bytes.begin());
+      sys::copy_bytes(std::span{extent.bytes}.subspan(at - extent.start, bytes.size()),
+                      bytes.data());
     };
     take(list.remote_ + kContextBytes, std::as_writable_bytes(std::span{list.calls_}));
     take(list.data_remote(), list.data_);
