@@ -11,6 +11,7 @@
 
 #include "icecore/error.hpp"
 #include "sys/files.hpp"
+#include "sys/page.hpp"
 #include "sys/process.hpp"
 #include "sys/procfs.hpp"
 #include "sys/remote_memory.hpp"
@@ -143,10 +144,12 @@ bool take_back(const PartialWrite& write, const sys::Fd& pipe, const sys::Remote
 void write_rest_to_pipe(const PartialWrite& write, const sys::Fd& pipe,
                         const sys::RemoteMemory& memory) {
   const std::uint64_t rest = write.total - write.written;
-  const std::uint32_t capacity = sys::pipe_capacity(pipe);
-  if (capacity + rest > kLargestPipe) return;
+  // A page each for the first and the last bytes, which share theirs with nothing.
+  const std::uint64_t needed = sys::bytes_waiting(pipe) + rest + 2 * kPageSize;
+  if (needed > kLargestPipe) return;
   const auto bytes = bytes_of(write, write.written, write.total, memory);
-  sys::set_pipe_capacity(pipe, capacity + static_cast<std::uint32_t>(rest));
+  if (needed > sys::pipe_capacity(pipe))
+    sys::set_pipe_capacity(pipe, static_cast<std::uint32_t>(needed));
   // Others may write as well, and take some of that room.
   set_result(write, static_cast<std::int64_t>(write.written + sys::write_at_once(pipe, bytes)));
 }
