@@ -12,7 +12,6 @@
 #include <string_view>
 
 #include "sys/call.hpp"
-#include "sys/files.hpp"
 #include "sys/procfs.hpp"
 
 namespace icecore::sys {
@@ -47,9 +46,10 @@ bool links_after_contents(const Fd& file) {
   struct statfs filesystem {};
   if (::fstatfs(file.get(), &filesystem) != 0 || filesystem.f_type != EXT4_SUPER_MAGIC)
     return false;
-  const auto device = status(file).st_dev;
-  const auto link =
-      try_read_link(fmt::format("/sys/dev/block/{}:{}", ::major(device), ::minor(device)));
+  struct ::stat status {};
+  if (::fstat(file.get(), &status) != 0) return false;
+  const auto link = try_read_link(
+      fmt::format("/sys/dev/block/{}:{}", ::major(status.st_dev), ::minor(status.st_dev)));
   if (!link) return false;
   const std::string options = readable_text(
       "/proc/fs/ext4" + link->substr(std::min(link->rfind('/'), link->size())) + "/options");
