@@ -20,7 +20,7 @@ struct HugeAllocator {
 
   HugeAllocator() = default;
   template <class U>
-  explicit(false) HugeAllocator(const HugeAllocator<U>&) noexcept {}
+  explicit HugeAllocator(const HugeAllocator<U>&) noexcept {}
 
   T* allocate(std::size_t count) {
     constexpr std::size_t kHugePage = std::size_t{2} << 20;
