@@ -59,6 +59,11 @@ StopOnSignal::~StopOnSignal() {
 }
 
 void StopOnSignal::watch() {
+  // It reads them: none is to come here.  Nor SIGCHLD, which comes at every stop of a tracee and
+  // which the kernel, when all block it, only notes.
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   for (;;) {
     std::array<::pollfd, 2> waits{{{reader_.fd(), POLLIN, 0}, {end_, POLLIN, 0}}};
     ::poll(waits.data(), waits.size(), -1);
