@@ -201,6 +201,14 @@ TEST_CASE("no signal ever lands on a thread of the encoder", "[encoder]") {
   const auto others = masks_of_threads();
   ImageWriter writer{folder.path() / "image"};
   PageEncoder encoder{writer, Encoding::zstd, 1};
+  const auto submit = [&](std::uint64_t address, std::uint64_t pages) {
+    std::ranges::copy(random_pages(pages, 8), encoder.buffer().begin());
+    const PageRun run{.address = address, .pages = pages};
+    encoder.submit({&run, 1});
+  };
+  submit(kHeap, 2);
+  CHECK(masks_of_threads().size() == others.size());  // for so little they are not worth it
+  submit(kHeap + 2 * kPageSize, kBatchPages);
   ::pthread_sigmask(SIG_SETMASK, nullptr, &after);
 
   CHECK(std::memcmp(&before, &after, sizeof before) == 0);
