@@ -8,6 +8,9 @@
 
 #include <fmt/format.h>
 
+#include <future>
+#include <memory>
+
 #include "compat/baseline.hpp"
 #include "compat/platform.hpp"
 #include "fault_injection.hpp"
@@ -67,6 +70,7 @@ struct Taken {
   SnapshotReport report;
   ImageWriter image;
   PageEncoder encoder;
+  std::future<std::unique_ptr<state::PlatformT>> platform;
   CapturedProcess captured;
   FileTable files;
   std::string lost;  ///< why the process cannot run on; empty: it does
@@ -98,7 +102,8 @@ void write(pid_t pid, const SnapshotOptions& options, bool without_gpu, Taken& t
   if (options.fsync) taken.image.start_writeback();
   taken.files.complete();
   state::ManifestT manifest;
-  manifest.platform = capture_platform(std::move(taken.captured.vdso), options.cpu_baseline);
+  manifest.platform = taken.platform.get();
+  manifest.platform->vdso = std::move(taken.captured.vdso);
   manifest.process = std::move(taken.captured.state);
   manifest.process->files = taken.files.take();
   if (without_gpu) refuse_devices(pid, *manifest.process);
@@ -229,8 +234,10 @@ SnapshotReport tell(pid_t pid, const std::filesystem::path& path, const Snapshot
   check_baseline(options.cpu_baseline);
   preflight(pid);
   Taken taken{path, options};  // cannot be written?  Then the target is not even touched
+  std::packaged_task look_at_machine{[&] { return capture_platform(options.cpu_baseline); }};
+  taken.platform = look_at_machine.get_future();
   // Threads that sleep on in their calls are let go of when the tracer thread ends.
-  on_tracer_thread([&] { take(pid, options, without_gpu, taken); });
+  on_tracer_thread([&] { take(pid, options, without_gpu, taken); }, [&] { look_at_machine(); });
   // Nothing below looks at the process again.
   if (!options.kill) write(pid, options, without_gpu, taken);
   if (!taken.lost.empty()) throw_lost(pid, path, taken.lost);

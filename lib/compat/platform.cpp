@@ -142,8 +142,7 @@ void look_at_vdso(Host& host) {
 
 }  // namespace
 
-std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vdso,
-                                                   const std::string& cpu_baseline) {
+std::unique_ptr<state::PlatformT> capture_platform(const std::string& cpu_baseline) {
   auto platform = std::make_unique<state::PlatformT>();
   const sys::XsaveLayout layout = sys::xsave_layout();
   platform->kernel_release = sys::kernel_release();
@@ -152,7 +151,6 @@ std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vds
   platform->xsave_offsets.assign(layout.offsets.begin(), layout.offsets.end());
   platform->cpu_features = features_within(cpu_baseline, sys::instruction_features());
   platform->cpu_baseline = cpu_baseline;
-  platform->vdso = std::move(vdso);
   return platform;
 }
 

@@ -13,10 +13,9 @@
 
 namespace icecore {
 
-/// This machine, as an image made here records it.  `vdso` is that of the process; `cpu_baseline`
-/// is one of the levels of baseline.hpp, or empty.
-std::unique_ptr<state::PlatformT> capture_platform(std::vector<std::uint8_t> vdso,
-                                                   const std::string& cpu_baseline);
+/// This machine, as an image made here records it, but for the vdso, which is the process's own;
+/// `cpu_baseline` is one of the levels of baseline.hpp, or empty.
+std::unique_ptr<state::PlatformT> capture_platform(const std::string& cpu_baseline);
 
 /// What Host::worker_type has to be, by all else that the machine says.
 std::string worker_type_of(const Host& host);

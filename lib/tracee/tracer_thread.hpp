@@ -17,8 +17,10 @@ namespace icecore {
 /// ptrace attachments, and the namespaces that new children get, belong to a thread: this one ends
 /// with the work, so nothing of it stays with the caller.  When it ends, the kernel lets go of what
 /// it still traces.
-template <class Work>
-auto on_tracer_thread(Work work) -> decltype(work()) {
+///
+/// `meanwhile`, which must not throw, runs on the caller's thread.
+template <class Work, class Meanwhile>
+auto on_tracer_thread(Work work, Meanwhile meanwhile) -> decltype(work()) {
   using Result = decltype(work());
   std::exception_ptr failure;
   std::conditional_t<std::is_void_v<Result>, int, std::optional<Result>> result{};
@@ -34,10 +36,16 @@ auto on_tracer_thread(Work work) -> decltype(work()) {
         failure = std::current_exception();
       }
     }};
+    meanwhile();
     thread.join();
   }
   if (failure) std::rethrow_exception(failure);
   if constexpr (!std::is_void_v<Result>) return std::move(*result);
+}
+
+template <class Work>
+auto on_tracer_thread(Work work) -> decltype(work()) {
+  return on_tracer_thread(std::move(work), [] {});
 }
 
 }  // namespace icecore
