@@ -48,29 +48,6 @@ std::vector<Range> ranges_of(const std::vector<sys::Vma>& vmas) {
   return ranges;
 }
 
-/// Which of them have a policy of their own.
-std::vector<Range> with_policies(const std::vector<Range>& ranges, CallStream& calls) {
-  std::vector<Range> found;
-  std::vector<std::pair<Range, std::uint64_t>> asked;  // and where the answer is
-  const auto ask = [&] {
-    calls.run_and_read([&](const CallList& list) {
-      for (std::size_t i = 0; i < asked.size(); ++i)
-        if (list.result(i) == 0 && list.value<std::int32_t>(asked[i].second) != 0)
-          found.push_back(asked[i].first);
-    });
-    asked.clear();
-  };
-  for (const Range& range : ranges) {
-    if (!calls.has_room(1, kAnswerBytes)) ask();
-    CallList& list = calls.room(1, kAnswerBytes);
-    const std::uint64_t mode = list.reserve(8);
-    list.try_call(SYS_get_mempolicy, {mode, 0, 0, range.first, kOfAddress});
-    asked.emplace_back(range, mode);
-  }
-  if (!asked.empty()) ask();
-  return found;
-}
-
 std::unique_ptr<state::MemoryPolicyT> policy_of(const Range& range, CallStream& calls) {
   auto policy = std::make_unique<state::MemoryPolicyT>();
   policy->start = range.first;
@@ -90,18 +67,43 @@ std::unique_ptr<state::MemoryPolicyT> policy_of(const Range& range, CallStream& 
 
 }  // namespace
 
-std::size_t memory_policy_calls(const std::vector<sys::Vma>& vmas) {
+std::size_t MemoryPolicyQuestions::calls(const std::vector<sys::Vma>& vmas) {
   return std::clamp(vmas.size(), kFewestCalls, kMostCalls);
 }
 
-std::size_t memory_policy_bytes(const std::vector<sys::Vma>& vmas) {
-  return kListBytes + memory_policy_calls(vmas) * (sizeof(RemoteCall) + kAnswerBytes) + 512;
+std::size_t MemoryPolicyQuestions::bytes(const std::vector<sys::Vma>& vmas) {
+  return calls(vmas) * (sizeof(RemoteCall) + kAnswerBytes) + 512;
 }
 
-MemoryPolicies capture_memory_policies(const std::vector<sys::Vma>& vmas, CallStream& calls) {
+MemoryPolicyQuestions::MemoryPolicyQuestions(const std::vector<sys::Vma>& vmas, CallList& list)
+    : ranges_(ranges_of(vmas)) {
+  ask(list);
+}
+
+void MemoryPolicyQuestions::ask(CallList& list) {
+  asked_.clear();
+  for (; next_ < ranges_.size() && list.has_room(1, kAnswerBytes); ++next_) {
+    const std::uint64_t mode = list.reserve(8);
+    asked_.push_back(
+        {ranges_[next_],
+         list.try_call(SYS_get_mempolicy, {mode, 0, 0, ranges_[next_].first, kOfAddress}), mode});
+  }
+}
+
+void MemoryPolicyQuestions::hear(const CallList& list) {
+  for (const Asked& asked : asked_)
+    if (list.result(asked.call) == 0 && list.value<std::int32_t>(asked.mode) != 0)
+      found_.push_back(asked.range);
+}
+
+MemoryPolicies MemoryPolicyQuestions::answers(const CallList& list, CallStream& calls) {
+  hear(list);
+  while (next_ < ranges_.size()) {
+    ask(calls.room(1, kAnswerBytes));
+    calls.run_and_read([&](const CallList& more) { hear(more); });
+  }
   MemoryPolicies policies;
-  for (const Range& range : with_policies(ranges_of(vmas), calls))
-    policies.push_back(policy_of(range, calls));
+  for (const Range& range : found_) policies.push_back(policy_of(range, calls));
   return policies;
 }
 

@@ -78,38 +78,36 @@ class Interview {
   Interview(Capture& capture, Foothold& foothold, const std::vector<sys::ListedTimer>& timers,
             const std::vector<sys::Vma>& vmas)
       : threads_(capture.process.threads()),
-        leader_bytes_(std::max(kQuestionBytes + TimerQuestions::bytes(timers.size()),
-                               memory_policy_bytes(vmas))),
+        leader_calls_(kQuestions + kThreadCalls + TimerQuestions::calls(timers.size()) +
+                      MemoryPolicyQuestions::calls(vmas)),
+        leader_bytes_(kQuestionBytes + kThreadBytes + TimerQuestions::bytes(timers.size()) +
+                      MemoryPolicyQuestions::bytes(vmas)),
         remote_(foothold, capture.process.leader(), capture.memory,
-                leader_bytes_ + threads_.size() * kThreadBytes),
-        leader_list_(remote_.data_begin(), leader_bytes_,
-                     kQuestions + TimerQuestions::calls(timers.size())),
-        time_(leader_list_, timers),
-        signals_(leader_list_),
-        attributes_(leader_list_) {
-    std::uint64_t cell = remote_.data_begin() + leader_bytes_;
-    for (std::size_t i = 0; i < threads_.size(); ++i, cell += kThreadBytes) {
-      lists_.emplace_back(cell, kThreadBytes, kThreadCalls);
-      questions_.emplace_back(lists_.back());
-      settings_.emplace_back(lists_.back());
-      credentials_.emplace_back(lists_.back());
-    }
-    remote_.run(capture.process.leader(), leader_list_);
-    CallStream calls{remote_, capture.process.leader(),
-                     CallList{remote_.data_begin(), leader_bytes_, memory_policy_calls(vmas)}};
-    policies_ = capture_memory_policies(vmas, calls);
-    capture.process.leader().put_back();
+                leader_bytes_ + (threads_.size() - 1) * kThreadBytes),
+        lists_(make_lists()),
+        time_(lists_.front(), timers),
+        signals_(lists_.front()),
+        attributes_(lists_.front()) {
     std::vector<RemoteSyscalls::Job> jobs;
-    for (std::size_t i = 0; i < threads_.size(); ++i) jobs.push_back({&threads_[i], &lists_[i]});
+    for (std::size_t i = 0; i < threads_.size(); ++i) {
+      questions_.emplace_back(lists_[i]);
+      settings_.emplace_back(lists_[i]);
+      credentials_.emplace_back(lists_[i]);
+      jobs.push_back({&threads_[i], &lists_[i]});
+    }
+    MemoryPolicyQuestions policies{vmas, lists_.front()};
     remote_.run(jobs);
+    CallStream calls{remote_, capture.process.leader(),
+                     CallList{remote_.data_begin(), leader_bytes_, leader_calls_}};
+    policies_ = policies.answers(lists_.front(), calls);
     for (Tracee& thread : threads_) thread.put_back();
   }
 
   void answers_of_leader(Capture& capture, state::ProcessT& process,
                          state::AddressSpaceT& address_space) const {
-    attributes_.answers(leader_list_, capture, process, address_space);
-    process.signals = signals_.answers(leader_list_, capture);
-    process.time = time_.answers(leader_list_, capture);
+    attributes_.answers(lists_.front(), capture, process, address_space);
+    process.signals = signals_.answers(lists_.front(), capture);
+    process.time = time_.answers(lists_.front(), capture);
   }
 
   MemoryPolicies take_memory_policies() { return std::move(policies_); }
@@ -138,15 +136,24 @@ class Interview {
   }
 
  private:
+  /// One for each thread, side by side; that of the leader is also asked about the process.
+  std::vector<CallList> make_lists() const {
+    std::vector<CallList> lists{{remote_.data_begin(), leader_bytes_, leader_calls_}};
+    std::uint64_t cell = remote_.data_begin() + leader_bytes_;
+    for (std::size_t i = 1; i < threads_.size(); ++i, cell += kThreadBytes)
+      lists.emplace_back(cell, kThreadBytes, kThreadCalls);
+    return lists;
+  }
+
   std::span<Tracee> threads_;
+  std::size_t leader_calls_;
   std::size_t leader_bytes_;
   RemoteSyscalls remote_;
-  CallList leader_list_;
+  std::vector<CallList> lists_;
   TimerQuestions time_;
   SignalQuestions signals_;
   AttributeQuestions attributes_;
   MemoryPolicies policies_;
-  std::vector<CallList> lists_;
   std::vector<ThreadQuestions> questions_;
   std::vector<ThreadSettingQuestions> settings_;
   std::vector<CredentialQuestions> credentials_;

@@ -41,6 +41,9 @@ class Foothold {
   /// Takes the code out of a copy of the process.
   void clear(const sys::RemoteMemory& copy) const;
 
+  /// Where the loop that RemoteSyscalls runs lies in the process; 0: it is not there.
+  std::uint64_t loop() const noexcept { return room_; }
+
   int report_signal() const noexcept { return report_signal_; }
 
  private:

@@ -94,23 +94,29 @@ RemoteSyscalls::RemoteSyscalls(Foothold& foothold, Tracee& leader, const sys::Re
       foothold_(&foothold),
       memory_(&memory),
       inner_pid_(leader.inner_tid()),
-      size_bytes_((size_bytes + 2 * kPageSize - 1) / kPageSize * kPageSize),
+      code_(foothold.loop()),
       report_signal_(foothold.report_signal()) {
-  // Executable first, then writable: never both, which some processes are not allowed (MDWE).
-  const std::int64_t mapped =
-      foothold.call(leader, SYS_mmap,
-                    {0, size_bytes_, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
-  if (is_error(mapped)) {
+  const bool needs_code = code_ == 0;
+  const std::uint64_t code_bytes = needs_code ? kPageSize : 0;
+  size_bytes_ = (code_bytes + size_bytes + kPageSize - 1) / kPageSize * kPageSize;
+  const auto call = [&](const char* what, long number,
+                        std::initializer_list<std::uint64_t> arguments) {
+    const std::int64_t result = foothold.call(leader, number, arguments);
     leader.put_back();
-    sys::throw_errno(static_cast<int>(-mapped), "map memory in the process");
-  }
-  remote_ = static_cast<std::uint64_t>(mapped);
-  const std::int64_t writable = foothold.call(
-      leader, SYS_mprotect, {remote_ + kPageSize, size_bytes_ - kPageSize, PROT_READ | PROT_WRITE});
-  leader.put_back();
-  if (is_error(writable))
-    sys::throw_errno(static_cast<int>(-writable), "protect memory in the process");
-  memory.write(remote_, loop_code());
+    if (is_error(result)) sys::throw_errno(static_cast<int>(-result), what);
+    return static_cast<std::uint64_t>(result);
+  };
+  // Executable first, then writable: never both, which some processes are not allowed (MDWE).
+  const int protection = needs_code ? PROT_READ | PROT_EXEC : PROT_READ | PROT_WRITE;
+  remote_ = call("map memory in the process", SYS_mmap,
+                 {0, size_bytes_, static_cast<std::uint64_t>(protection),
+                  MAP_PRIVATE | MAP_ANONYMOUS, ~0ULL, 0});
+  data_ = remote_ + code_bytes;
+  if (!needs_code) return;
+  code_ = remote_;
+  call("protect memory in the process", SYS_mprotect,
+       {data_, size_bytes_ - code_bytes, PROT_READ | PROT_WRITE});
+  memory.write(code_, loop_code());
 }
 
 RemoteSyscalls::RemoteSyscalls(const sys::Mapping& area, std::uint64_t remote, pid_t inner_pid)
@@ -118,6 +124,8 @@ RemoteSyscalls::RemoteSyscalls(const sys::Mapping& area, std::uint64_t remote, p
       local_(area.bytes()),
       remote_(remote),
       size_bytes_(area.size()),
+      code_(remote),
+      data_(remote + kPageSize),
       report_signal_(SIGURG) {
   upload(remote, loop_code());
 }
@@ -132,13 +140,11 @@ RemoteSyscalls::~RemoteSyscalls() {
   }
 }
 
-std::uint64_t RemoteSyscalls::data_begin() const noexcept { return remote_ + kPageSize; }
-
 std::uint64_t RemoteSyscalls::syscall_instruction() const noexcept {
   constexpr std::array kSyscall{std::byte{0x0f}, std::byte{0x05}};
   const auto code = loop_code();
   const auto at = std::search(code.begin(), code.end(), kSyscall.begin(), kSyscall.end());
-  return remote_ + static_cast<std::uint64_t>(at - code.begin());
+  return code_ + static_cast<std::uint64_t>(at - code.begin());
 }
 
 void RemoteSyscalls::upload(std::uint64_t remote, std::span<const std::byte> bytes) const {
@@ -208,7 +214,7 @@ void RemoteSyscalls::download_lists(std::span<const Job> jobs) const {
 void RemoteSyscalls::start(const Job& job) const {
   Tracee& thread = *job.thread;
   sys::Registers registers = thread.registers();
-  registers.rip = remote_;
+  registers.rip = code_;
   if (job.make_room_for_tiles)
     registers.rip += static_cast<std::uint64_t>(icecore_batch_tiles - icecore_batch_begin);
   registers.r12 = job.list->remote_;
