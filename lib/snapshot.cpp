@@ -165,7 +165,6 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
   throw_refusals(capture);
   auto loan = pager::Loan::take(pid, capture.pidfd);  // if it was restored a moment ago
   capture.is_being_loaded = loan.has_value();
-  refuse_from_outside(pid, capture.refusals);
   taken.captured = capture_process(capture, *sleeps);
   if (!options.kill) capture.held_connections.reset();
   throw_refusals(capture);

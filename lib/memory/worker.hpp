@@ -3,9 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "icecore/error.hpp"
 #include "sys/cpu.hpp"
@@ -32,6 +37,26 @@ void work_together(bool worth, const Work& work) {
   std::jthread second;
   if (worth && sys::usable_cpus() > 1) second = start_worker([&] { work(); });
   work();
+}
+
+/// work(0) to work(count - 1), by two threads where there is enough of it: their results.
+template <class Result, class Work>
+std::vector<Result> for_each_together(std::size_t count, const Work& work) {
+  constexpr std::size_t kEnough = 32;  // to be worth a thread, at some 10 us each
+  std::vector<Result> results(count);
+  std::atomic<std::size_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  work_together(count >= kEnough, [&]() noexcept {
+    try {
+      for (std::size_t i; (i = next++) < count;) results[i] = work(i);
+    } catch (...) {
+      const std::lock_guard lock{mutex};
+      failure = std::current_exception();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
+  return results;
 }
 
 }  // namespace icecore

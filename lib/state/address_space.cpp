@@ -299,7 +299,7 @@ class Recorder {
 };
 
 std::vector<std::uint8_t> read_auxv(pid_t pid) {
-  const std::string text = sys::read_file(fmt::format("/proc/{}/auxv", pid));
+  const std::string text = sys::read_process_file(pid, "auxv");
   return {text.begin(), text.end()};
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <string_view>
 
 #include "sys/procfs.hpp"
@@ -33,9 +34,10 @@ constexpr std::array kNamespaces{"cgroup", "ipc", "mnt", "net", "pid", "user", "
 std::string proc(pid_t pid, const char* file) { return fmt::format("/proc/{}/{}", pid, file); }
 
 void refuse_other_namespaces(pid_t pid, Refusals& refusals) {
+  const sys::Links our_links{"/proc/self/ns"}, their_links{proc(pid, "ns")};
   for (const char* name : kNamespaces) {
-    const auto ours = sys::try_read_link(fmt::format("/proc/self/ns/{}", name));
-    const auto theirs = sys::try_read_link(fmt::format("/proc/{}/ns/{}", pid, name));
+    const auto ours = our_links.try_read(name);
+    const auto theirs = their_links.try_read(name);
     if (ours && theirs && *ours != *theirs)
       refusals.add(
           "process {}: lives in another {} namespace: run icecore inside it "
@@ -43,8 +45,8 @@ void refuse_other_namespaces(pid_t pid, Refusals& refusals) {
           pid, name, pid);
   }
   for (const char* name : {"pid", "time"}) {
-    const auto own = sys::try_read_link(fmt::format("/proc/{}/ns/{}", pid, name));
-    const auto next = sys::try_read_link(fmt::format("/proc/{}/ns/{}_for_children", pid, name));
+    const auto own = their_links.try_read(name);
+    const auto next = their_links.try_read(fmt::format("{}_for_children", name).c_str());
     if (own && next && *own != *next)
       refusals.add("process {}: its children would live in another {} namespace: cannot be kept",
                    pid, name);
@@ -84,7 +86,9 @@ std::string security_label(const char* process) {
 
 void refuse_other_worlds(pid_t pid, Refusals& refusals) { refuse_other_namespaces(pid, refusals); }
 
-void refuse_from_outside(pid_t pid, Refusals& refusals) {
+namespace {
+
+void refuse_children(pid_t pid, Refusals& refusals) {
   const auto children = sys::list_children(pid);
   if (!children.empty())
     refusals.add(
@@ -92,6 +96,8 @@ void refuse_from_outside(pid_t pid, Refusals& refusals) {
         "snapshotted yet",
         pid, children.size(), children.front());
 }
+
+}  // namespace
 
 AttributeQuestions::AttributeQuestions(CallList& list)
     : limits_(list.reserve(sys::kResourceLimits * sizeof(sys::ResourceLimit))),
@@ -112,6 +118,8 @@ AttributeQuestions::AttributeQuestions(CallList& list)
   membarrier_ = list.try_call(SYS_membarrier, {kGetRegistrations, 0, 0});
   segment_bytes_ = list.try_call(SYS_modify_ldt, {0, segments_, 16});
   list.try_call(SYS_arch_prctl, {kGetUntagMask, words_ + 16});
+  constexpr std::uint64_t kAll = 0;  // P_ALL
+  children_ = list.try_call(SYS_waitid, {kAll, 0, 0, sys::kLookForChildren, 0});
 }
 
 void AttributeQuestions::answers(const CallList& list, Capture& capture, state::ProcessT& process,
@@ -120,6 +128,8 @@ void AttributeQuestions::answers(const CallList& list, Capture& capture, state::
   const auto stat = sys::read_stat(pid);
   if (!stat) throw Error{Errc::target_gone, fmt::format("process {} has ended", pid)};
   const sys::Status& status = capture.statuses.front();
+  // Of any thread; a file of each is read only to count them.
+  if (list.result(children_) != -ECHILD) refuse_children(pid, capture.refusals);
   if (list.result(segment_bytes_) > 0)
     capture.refusals.add("process {}: has segments of its own (modify_ldt): cannot be kept", pid);
   if (const auto mask = list.value<std::uint64_t>(words_ + 16); mask != 0 && ~mask != 0)
@@ -128,14 +138,14 @@ void AttributeQuestions::answers(const CallList& list, Capture& capture, state::
   process.pid = capture.process.leader().inner_tid();
   process.group = stat->group;
   process.session = stat->session;
-  process.name = sys::read_file(proc(pid, "comm"));
+  process.name = sys::read_process_file(pid, "comm");
   if (!process.name.empty()) process.name.pop_back();  // newline
   process.personality = static_cast<std::uint32_t>(
-      std::strtoul(sys::read_file(proc(pid, "personality")).c_str(), nullptr, 16));
+      std::strtoul(sys::read_process_file(pid, "personality").c_str(), nullptr, 16));
   process.umask = static_cast<std::uint32_t>(status.number("Umask", 8));
   process.no_new_privileges = status.number("NoNewPrivs") != 0;
   process.oom_score_adj =
-      static_cast<std::int32_t>(trimmed_number(sys::try_read_file(proc(pid, "oom_score_adj"))));
+      static_cast<std::int32_t>(trimmed_number(sys::try_read_process_file(pid, "oom_score_adj")));
   process.working_directory = capture_working_directory(capture);
   for (std::uint64_t resource = 0; resource < sys::kResourceLimits; ++resource) {
     const auto limit =
@@ -145,7 +155,7 @@ void AttributeQuestions::answers(const CallList& list, Capture& capture, state::
   process.child_subreaper = list.value<std::int32_t>(words_) != 0;
   process.xstate_permission = list.value<std::uint64_t>(words_ + 8);
   process.coredump_filter = static_cast<std::uint32_t>(
-      std::strtoul(sys::read_file(proc(pid, "coredump_filter")).c_str(), nullptr, 16));
+      std::strtoul(sys::read_process_file(pid, "coredump_filter").c_str(), nullptr, 16));
   process.security_label = security_label(std::to_string(pid).c_str());
   const auto positive = [&](std::size_t call) {
     return static_cast<std::uint32_t>(std::max<std::int64_t>(0, list.result(call)));

@@ -15,7 +15,7 @@ class AttributeQuestions {
  public:
   explicit AttributeQuestions(CallList& list);
 
-  /// Fills in what this room is for, and brk; refuses what cannot be kept.
+  /// Fills in what this room is for, and brk; refuses what cannot be kept, such as children.
   void answers(const CallList& list, Capture& capture, state::ProcessT& process,
                state::AddressSpaceT& address_space) const;
 
@@ -23,15 +23,13 @@ class AttributeQuestions {
   std::uint64_t limits_;
   std::uint64_t words_;
   std::uint64_t segments_;
-  std::size_t brk_, dumpable_, thp_, timer_slack_, mdwe_, merge_, membarrier_, segment_bytes_;
+  std::size_t brk_, dumpable_, thp_, timer_slack_, mdwe_, merge_, membarrier_, segment_bytes_,
+      children_;
 };
 
 /// Refuses processes whose world is not ours: other namespaces, another security label.  Nothing of
 /// them may even be looked at from inside.
 void refuse_other_worlds(pid_t pid, Refusals& refusals);
-
-/// Refuses what can be seen from outside and cannot be kept: children.
-void refuse_from_outside(pid_t pid, Refusals& refusals);
 
 /// Adds the calls that set everything again but what rebuild_last_attributes() sets;
 /// `working_directory` is a descriptor in the process.  `in_our_session`: it leads none of its own.

@@ -17,14 +17,7 @@ namespace icecore {
 
 /// What every room of state/ captures from: a process that stands still.
 struct Capture {
-  explicit Capture(FrozenProcess& frozen)
-      : process(frozen), pid(frozen.pid()), pidfd(sys::open_process(pid)), memory(pid) {
-    for (const Tracee& thread : frozen.threads()) {
-      auto status = sys::Status::read(thread.tid());
-      if (!status) throw Error{Errc::target_gone, fmt::format("process {} has ended", pid)};
-      statuses.push_back(std::move(*status));
-    }
-  }
+  explicit Capture(FrozenProcess& frozen);
 
   FrozenProcess& process;
   pid_t pid;

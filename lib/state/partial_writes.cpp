@@ -74,10 +74,16 @@ bool has_signal(const Tracee& thread) {
   return (pending & ~thread.signal_mask()) != 0;
 }
 
+/// At a glance: most processes have none.
+bool may_have_written_part(const Tracee& thread) {
+  const sys::Registers& registers = thread.registers();
+  return static_cast<long>(registers.orig_rax) >= 0 && static_cast<std::int64_t>(registers.rax) > 0;
+}
+
 std::optional<PartialWrite> partial_write(Tracee& thread, const sys::RemoteMemory& memory) {
+  if (!may_have_written_part(thread)) return std::nullopt;
   const sys::Registers& registers = thread.registers();
   const auto result = static_cast<std::int64_t>(registers.rax);
-  if (static_cast<long>(registers.orig_rax) < 0 || result <= 0) return std::nullopt;
   PartialWrite write{.thread = &thread,
                      .number = static_cast<int>(registers.rdi),
                      .parts = parts_of(registers, memory),
@@ -170,6 +176,7 @@ void write_rest_to_socket(const PartialWrite& write, const sys::Fd& socket,
 
 void settle_partial_writes(FrozenProcess& process) {
   if (process.stopped()) return;  // SIGSTOP has ended them
+  if (std::ranges::none_of(process.threads(), may_have_written_part)) return;
   const sys::RemoteMemory memory{process.pid()};
   std::optional<sys::Fd> pidfd;
   const auto attempt = [&](Tracee& thread, bool anew) {

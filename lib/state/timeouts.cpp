@@ -10,6 +10,7 @@
 #include <deque>
 
 #include "icecore/error.hpp"
+#include "memory/worker.hpp"
 #include "sys/check.hpp"
 #include "sys/process.hpp"
 #include "sys/socket_timeout.hpp"
@@ -144,8 +145,12 @@ std::vector<sys::WakingTimer> all_waking_timers() {
 SleepObserver::SleepObserver(pid_t pid) {
   bool interrupted_before = false;
   const sys::Fd process = sys::open_process(pid);
-  for (const pid_t tid : sys::list_threads(pid)) {
-    auto call = sys::sleeping_call(tid);
+  const auto threads = sys::list_threads(pid);
+  auto calls = for_each_together<std::optional<sys::SleepingCall>>(
+      threads.size(), [&](std::size_t i) { return sys::sleeping_call(threads[i]); });
+  for (std::size_t i = 0; i < threads.size(); ++i) {
+    const pid_t tid = threads[i];
+    auto& call = calls[i];
     if (!call) continue;
     const bool restarted = call->number == SYS_restart_syscall;
     if (restarted) call->number = restarted_call(*call, sys::sleeping_function(tid));

@@ -137,7 +137,7 @@ Fd duplicate(int number, int lowest) {
 bool is_open(int number) { return ::fcntl(number, F_GETFD) >= 0; }
 
 DescriptorInfo::DescriptorInfo(pid_t pid, int number)
-    : text_(try_read_file(fmt::format("/proc/{}/fdinfo/{}", pid, number)).value_or("")) {}
+    : text_(try_read_process_file(pid, fmt::format("fdinfo/{}", number)).value_or("")) {}
 
 namespace {
 

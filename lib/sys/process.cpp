@@ -215,6 +215,9 @@ SignalsBlocked::SignalsBlocked() {
 
 SignalsBlocked::~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
+const std::uint64_t kLookForChildren = std::uint64_t{WEXITED} | WSTOPPED | WCONTINUED | WNOHANG |
+                                       WNOWAIT | static_cast<unsigned>(__WALL);
+
 pid_t current_process() noexcept { return ::getpid(); }
 
 bool pid_in_use(pid_t pid) {

@@ -124,6 +124,10 @@ class SignalsBlocked {
 
 pid_t current_process() noexcept;
 
+/// The options with which waitid(2) fails with ECHILD if there is no child of any kind, of any
+/// thread, and otherwise changes nothing.
+extern const std::uint64_t kLookForChildren;
+
 /// True when a process, process group or session of our pid namespace has this id.
 bool pid_in_use(pid_t pid);
 

@@ -18,7 +18,11 @@
 namespace icecore::sys {
 namespace {
 
-std::optional<std::string> read_all(const Fd& file) {
+/// How the kernel makes a file's text: all of it at once (seq_file's single_open), so that a read
+/// that leaves room has seen its end, or piece by piece.
+enum class Made { at_once, in_pieces };
+
+std::optional<std::string> read_all(const Fd& file, Made made = Made::in_pieces) {
   std::string text;
   std::size_t used = 0;
   for (;;) {
@@ -27,11 +31,11 @@ std::optional<std::string> read_all(const Fd& file) {
       const ssize_t got = ::read(file.get(), text.data() + used, text.size() - used);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return std::nullopt;
-      if (got == 0) {
+      used += static_cast<std::size_t>(got);
+      if (got == 0 || (made == Made::at_once && used < text.size())) {
         text.resize(used);
         return text;
       }
-      used += static_cast<std::size_t>(got);
     }
   }
 }
@@ -66,15 +70,32 @@ Number parse(std::string_view text, int base = 10) {
 
 }  // namespace
 
-std::optional<std::string> try_read_file(const std::string& path) {
+namespace {
+
+std::optional<std::string> try_read_made(const std::string& path, Made made) {
   const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!file) {
     if (errno == ENOENT || errno == ESRCH) return std::nullopt;
     throw_errno(errno, fmt::format("open {}", path));
   }
-  auto text = read_all(file);
+  auto text = read_all(file, made);
   if (!text && errno != ESRCH) throw_errno(errno, fmt::format("read {}", path));
   return text;
+}
+
+}  // namespace
+
+std::optional<std::string> try_read_file(const std::string& path) {
+  return try_read_made(path, Made::in_pieces);
+}
+
+std::optional<std::string> try_read_process_file(pid_t tid, std::string_view name) {
+  return try_read_made(fmt::format("/proc/{}/{}", tid, name), Made::at_once);
+}
+
+std::string read_process_file(pid_t tid, std::string_view name) {
+  if (auto text = try_read_process_file(tid, name)) return std::move(*text);
+  throw_errno(ESRCH, fmt::format("read /proc/{}/{}", tid, name));
 }
 
 std::string read_file(const std::string& path) {
@@ -103,17 +124,32 @@ std::string read_until(const std::string& path, std::string_view line_start) {
   }
 }
 
-std::optional<std::string> try_read_link(const std::string& path) {
+namespace {
+
+std::optional<std::string> try_read_link_at(int folder, const char* name) {
   std::string target(4096, '\0');
-  const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
+  const ssize_t size = ::readlinkat(folder, name, target.data(), target.size());
   if (size < 0) return std::nullopt;
   target.resize(static_cast<std::size_t>(size));
   return target;
 }
 
+}  // namespace
+
+std::optional<std::string> try_read_link(const std::string& path) {
+  return try_read_link_at(AT_FDCWD, path.c_str());
+}
+
 std::string read_link(const std::string& path) {
   if (auto target = try_read_link(path)) return std::move(*target);
   throw_errno(errno, fmt::format("read link {}", path));
+}
+
+Links::Links(const std::string& folder)
+    : folder_{::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)} {}
+
+std::optional<std::string> Links::try_read(const char* name) const {
+  return folder_ ? try_read_link_at(folder_.get(), name) : std::nullopt;
 }
 
 std::vector<pid_t> list_threads(pid_t pid) {
@@ -165,7 +201,7 @@ std::vector<pid_t> list_children(pid_t pid) {
 }
 
 std::optional<Status> Status::read(pid_t tid) {
-  auto text = try_read_file(fmt::format("/proc/{}/status", tid));
+  auto text = try_read_process_file(tid, "status");
   if (!text || text->empty()) return std::nullopt;
   return Status{std::move(*text)};
 }
@@ -204,7 +240,7 @@ bool is_in_tracing_stop(pid_t tid) {
 }
 
 std::optional<Stat> read_stat(pid_t tid) {
-  const auto text = try_read_file(fmt::format("/proc/{}/stat", tid));
+  const auto text = try_read_process_file(tid, "stat");
   if (!text) return std::nullopt;
   // The name stands in parentheses and may hold anything, also spaces and parentheses.
   const std::size_t name_end = text->rfind(')');
@@ -242,7 +278,7 @@ std::optional<Stat> read_stat(pid_t tid) {
 }
 
 std::optional<SchedulerView> scheduler_view(pid_t tid) {
-  const auto text = try_read_file(fmt::format("/proc/{}/sched", tid));
+  const auto text = try_read_process_file(tid, "sched");
   if (!text) return std::nullopt;
   const auto value = [&](std::string_view name) -> std::string_view {
     const std::size_t at = text->find(name);
@@ -313,7 +349,7 @@ std::vector<WakingTimer> waking_timers() {
 }
 
 std::optional<SleepingCall> sleeping_call(pid_t tid) {
-  const auto text = try_read_file(fmt::format("/proc/{}/syscall", tid));
+  const auto text = try_read_process_file(tid, "syscall");
   if (!text || text->empty() || (*text)[0] < '0' || (*text)[0] > '9') return std::nullopt;
   const auto words = split(*text);
   SleepingCall call{.number = parse<long>(words[0])};

@@ -28,6 +28,8 @@
 #include <string_view>
 #include <vector>
 
+#include "sys/fd.hpp"
+
 namespace icecore::sys {
 
 /// The whole of a file that has no size, such as those of /proc.  Throws when it cannot be read.
@@ -39,6 +41,11 @@ std::optional<std::string> try_read_file(const std::string& path);
 /// The same; empty when it cannot be read, whatever the reason.
 std::string readable_text(const std::string& path);
 
+/// A file of /proc/TID that the kernel makes in one go, such as "status" or "comm": without the
+/// second read that sees nothing but the end.  Not for lists ("maps", "children").
+std::string read_process_file(pid_t tid, std::string_view name);
+std::optional<std::string> try_read_process_file(pid_t tid, std::string_view name);
+
 /// The file as far as the end of the first line that begins with `line_start` ("\nflags"), and
 /// little more: the kernel writes such files as they are read.
 std::string read_until(const std::string& path, std::string_view line_start);
@@ -46,6 +53,17 @@ std::string read_until(const std::string& path, std::string_view line_start);
 /// Target of a symbolic link; nothing when there is none.
 std::optional<std::string> try_read_link(const std::string& path);
 std::string read_link(const std::string& path);
+
+/// The symbolic links of one folder, of which a path would have to be looked up for each.
+class Links {
+ public:
+  /// Of a folder that does not exist, or may not be looked into, there are none.
+  explicit Links(const std::string& folder);
+  std::optional<std::string> try_read(const char* name) const;
+
+ private:
+  Fd folder_;
+};
 
 /// Threads of a process in the kernel's order: the leader first.  Empty when it does not exist.
 std::vector<pid_t> list_threads(pid_t pid);
