@@ -36,6 +36,8 @@
 //  may
 //    be resumed by its tracer all the same, and is stopped again when the tracer lets go, unless
 //    SIGCONT came.
+//  * SIGCHLD at the stop of a tracee counts as ignored only if the tracer's thread does not block
+//    it; else it wakes any thread of the tracer that does not.
 //  * A signal sent to a traced thread is reported even when it is ignored, unless it is blocked.
 
 #include <signal.h>
