@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <icecore/error.hpp>
 #include <icecore/version.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -123,6 +124,9 @@ int usage_error(const std::string& message) {
 
 int main(int argc, char** argv) {
   fill_standard_streams();
+  // An arena for each of the few threads that a command starts costs four calls, and grows by a
+  // call for each page.
+  ::mallopt(M_ARENA_MAX, 1);
 
   CLI::App app{"Freezes a running process into one file and brings it back.", "icecore"};
   app.set_version_flag("--version", "icecore " ICECORE_VERSION);
