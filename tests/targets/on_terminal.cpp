@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // State: a program in the foreground of its terminal, which it has made settings for and also has
-// open as /dev/tty.  Talks through the terminal.
+// open as /dev/tty, where it is told of input by SIGIO.  Talks through the terminal.
 //   "interrupts?"  how many SIGINT have come; "windows?" how many SIGWINCH
 //   "rows?"        of the window
 #include <sys/ioctl.h>
@@ -14,7 +14,7 @@
 
 using namespace target;
 
-static std::atomic<int> interrupts = 0, windows = 0;
+static std::atomic<int> interrupts = 0, windows = 0, inputs = 0;
 
 int main(int count, char**) {
   // With an argument it needs no more than its standard streams.
@@ -27,6 +27,12 @@ int main(int count, char**) {
   }
   struct sigaction action {};
   action.sa_flags = SA_RESTART;
+  action.sa_handler = [](int) { ++inputs; };
+  must(::sigaction(SIGIO, &action, nullptr), "sigaction");
+  if (count == 1) {
+    must(::fcntl(terminal, F_SETOWN, ::getpid()), "F_SETOWN");
+    must(::fcntl(terminal, F_SETFL, O_RDWR | O_ASYNC), "F_SETFL");
+  }
   action.sa_handler = [](int) { ++interrupts; };
   must(::sigaction(SIGINT, &action, nullptr), "sigaction");
   action.sa_handler = [](int) { ++windows; };
@@ -48,6 +54,9 @@ int main(int count, char**) {
     require(::tcgetpgrp(terminal) == ::getpgrp(), "in the background");
     require(::getpgrp() == ::getpid(), "another process group");
     for (const int stream : {0, 1, 2}) require(::isatty(stream) == 1, "a stream is no terminal");
+    if (count > 1) return;
+    require(::fcntl(terminal, F_GETOWN) == ::getpid(), "the signals of another");
+    require(inputs.exchange(0) > 0, "no SIGIO tells of this question");
   };
   return serve(check, {{"interrupts?", [](auto&) { return std::to_string(interrupts); }},
                        {"windows?", [](auto&) { return std::to_string(windows); }},

@@ -62,9 +62,13 @@ void capture_ownership(const DescriptorCapture& all, const OpenDescription& open
   if ((open.flags & O_PATH) != 0) return;
   capture_signal_owner(all, open, description);
   capture_locks(open, description);
-  const bool owned = description.async || description.owner_signal != 0 ||
-                     description.owner != state::SignalOwner::none || !description.locks.empty();
-  if (owned && description.open.type == state::Open::External)
+  const auto* external = description.open.AsExternal();
+  if (external == nullptr) return;
+  const bool sends = description.async || description.owner_signal != 0 ||
+                     description.owner != state::SignalOwner::none;
+  // That terminal is opened anew for it; others belong to the caller of restore.
+  const bool is_opened_anew = external->controlling && !external->standard;
+  if (!description.locks.empty() || (sends && !is_opened_anew))
     throw Error{Errc::unsupported,
                 fmt::format("{}: leads outside, and sends signals or is locked (O_ASYNC, "
                             "F_SETOWN, flock): cannot be kept",
