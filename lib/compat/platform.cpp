@@ -82,10 +82,13 @@ std::vector<std::string> vdso_parts(const state::AddressSpaceT& image) {
   return parts;
 }
 
+/// Of what the process has not unmapped.
 bool has_same_vdso(const state::ManifestT& image, const Host& host) {
-  const auto wanted = vdso_parts(*image.process->address_space);
-  return wanted.empty() ||
-         (host.vdso_parts == wanted && host.vdso_digest == digest_text(image.platform->vdso));
+  const auto is_here = [&](const std::string& part) {
+    return std::ranges::find(host.vdso_parts, part) != host.vdso_parts.end();
+  };
+  return std::ranges::all_of(vdso_parts(*image.process->address_space), is_here) &&
+         (image.platform->vdso.empty() || host.vdso_digest == digest_text(image.platform->vdso));
 }
 
 /// Where the text of the image's vdso lies, if that is known in full.

@@ -451,6 +451,23 @@ void clear_address_space(const std::vector<sys::Vma>& present, const Workplace& 
   calls.call("unmap what lies above", SYS_munmap, {work.end, kEndOfUserSpace - work.end});
 }
 
+namespace {
+
+/// Where a part has been moved to.  The process may have unmapped others.
+std::uint64_t vdso_part_at_work(const state::AddressSpaceT& image, const state::Mapping& mapping,
+                                const std::vector<sys::Vma>& parts, const Workplace& work) {
+  std::uint64_t at = work.vdso;
+  for (const sys::Vma& part : parts) {
+    if (mapping.name() >= 0 && part.name == image.names[static_cast<std::size_t>(mapping.name())] &&
+        part.size() == mapping.end() - mapping.start())
+      return at;
+    at += part.size();
+  }
+  throw Error{Errc::incompatible, "the image holds a part of the vdso that is not here"};
+}
+
+}  // namespace
+
 void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::Vma>& present,
                       const Workplace& work,
                       const std::function<int(const state::Mapping&)>& mapped_file,
@@ -473,8 +490,6 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
                 MAP_SHARED | MAP_ANONYMOUS | flag_bits_for_mmap(*user), ~0ULL, 0});
   }
 
-  std::uint64_t vdso = work.vdso;
-  std::size_t vdso_part = 0;
   const std::vector<sys::Vma> parts = vdso_parts(present);
   for (const state::Mapping& mapping : image.mappings) {
     const std::uint64_t size = mapping.end() - mapping.start();
@@ -503,17 +518,15 @@ void rebuild_mappings(const state::AddressSpaceT& image, const std::vector<sys::
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, ~0ULL, 0});
           continue;
         }
-        ICECORE_CHECK(vdso_part < parts.size() && parts[vdso_part].size() == size);
         calls.call("move the vdso to its place", SYS_mremap,
-                   {vdso, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start()});
-        vdso += size;
-        ++vdso_part;
+                   {vdso_part_at_work(image, mapping, parts, work), size, size,
+                    MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start()});
         continue;
     }
     advise(mapping, calls);
     give_name(image, mapping, calls);
   }
-  std::uint64_t own = work.own_vdso;
+  std::uint64_t vdso = work.vdso, own = work.own_vdso;
   for (const sys::Vma& part : parts) {
     if (own == 0) break;
     calls.call("move the vdso to where it stays", SYS_mremap,
