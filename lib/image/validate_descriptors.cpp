@@ -141,6 +141,8 @@ void validate_socket(std::size_t index,
   require(is_known, "a socket of family {}, type {}, protocol {}", socket.family, socket.type,
           socket.protocol);
   require(socket.shut <= 3, "a socket that is shut down as {}", socket.shut);
+  require(socket.file_path.empty() || (socket.has_file && socket.file_path.starts_with('/')),
+          "a file of a socket at {}", socket.file_path);
   validate_address(socket.local, socket);
   validate_address(socket.remote, socket);
   for (const auto& option : socket.options)

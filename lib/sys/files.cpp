@@ -252,6 +252,10 @@ void remove_file(const std::string& path) {
   checked([&] { return ::unlink(path.c_str()); }, "remove {}", path);
 }
 
+void rename_file(const std::string& from, const std::string& to) {
+  checked([&] { return ::rename(from.c_str(), to.c_str()); }, "rename {} to {}", from, to);
+}
+
 void set_owner_and_mode(const std::string& path, uid_t user, gid_t group, mode_t mode) {
   checked([&] { return ::lchown(path.c_str(), user, group); }, "give {} to user {}", path, user);
   checked([&] { return ::chmod(path.c_str(), mode); }, "set the mode of {}", path);

@@ -90,6 +90,8 @@ class DescriptorInfo {
 bool other_end_closed(const Fd& pipe);
 
 void remove_file(const std::string& path);
+/// Replaces what has the new name.
+void rename_file(const std::string& from, const std::string& to);
 void set_owner_and_mode(const std::string& path, uid_t user, gid_t group, mode_t mode);
 
 // ---- files without a name --------------------------------------------------------------------

@@ -26,6 +26,8 @@ namespace icecore::sys {
 namespace {
 
 constexpr std::size_t kMaxOption = 256;
+// SIOCUNIXFILE; <linux/un.h> cannot be included beside <sys/un.h>.
+constexpr unsigned long kOpenUnixFile = SIOCPROTOPRIVATE;
 
 const ::sockaddr* as_address(std::span<const std::uint8_t> address) {
   return reinterpret_cast<const ::sockaddr*>(address.data());
@@ -520,6 +522,12 @@ bool file_is_alive(const std::string& path, int type) {
   fmt::format_to_n(address.sun_path, sizeof address.sun_path - 1, "/proc/self/fd/{}", file.get());
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(&address);
   return name_is_alive({bytes, sizeof address}, type);
+}
+
+std::optional<Fd> try_open_file_of(const Fd& socket) {
+  const int file = ::ioctl(socket.get(), kOpenUnixFile);
+  if (file < 0 && errno == EPERM) return std::nullopt;
+  return Fd{checked([&] { return file; }, "open the file of a unix socket")};
 }
 
 }  // namespace icecore::sys

@@ -16,6 +16,10 @@
 //    listen(2) on a listening socket sets it anew.
 //  * TCP_INFO of a listening socket has its backlog in tcpi_sacked.
 //  * A socket that was never connected polls as hung up, but not as POLLRDHUP.
+//  * The name of a socket of unix(7) is what was given to bind(2), also after its file has been
+//  moved;
+//    SIOCUNIXFILE (4.16) opens the file itself, and wants CAP_NET_ADMIN in the user namespace of
+//    the socket's network.
 
 #include <sys/types.h>
 
@@ -177,5 +181,9 @@ void send_message(const Fd& socket, std::span<const std::uint8_t> bytes,
 bool name_is_alive(std::span<const std::uint8_t> address, int type);
 /// The same of a path, which may be longer than an address.
 bool file_is_alive(const std::string& path, int type);
+
+/// The file that was made when the socket got its name (O_PATH), wherever it is now; none without
+/// CAP_NET_ADMIN.
+std::optional<Fd> try_open_file_of(const Fd& socket);
 
 }  // namespace icecore::sys

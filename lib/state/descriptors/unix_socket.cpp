@@ -49,24 +49,47 @@ bool is_unix_socket(const DescriptorCapture& all, const OpenDescription& open) {
 
 bool is_relative(const std::string& path) { return !path.empty() && path.front() != '/'; }
 
-/// The file that its name leads to, if it is still that of this socket.
-void capture_file(const DescriptorCapture& all, const sys::UnixSocket& socket,
-                  state::SocketObjectT& object) {
+bool is_file_of(const sys::UnixSocket& socket, const std::optional<sys::FileStatus>& status) {
+  return status && socket.file && S_ISSOCK(status->st_mode) &&
+         socket.file->second == static_cast<std::uint32_t>(status->st_ino);
+}
+
+/// Where the file is that does not have the socket's name any more; empty: it was deleted.
+std::string moved_file(const OpenDescription& open, const std::string& name) {
+  const auto file = sys::try_open_file_of(open.copy);
+  if (!file)
+    throw Error{Errc::unsupported,
+                fmt::format("unix socket bound to {}, which does not lead to it any more: only "
+                            "CAP_NET_ADMIN tells where its file is now",
+                            name)};
+  const auto status = sys::status(*file);
+  std::string path = sys::read_link(fmt::format("/proc/self/fd/{}", file->get()));
+  const auto named = sys::try_link_status(path);
+  if (named && named->st_ino == status.st_ino && named->st_dev == status.st_dev) return path;
+  if (status.st_nlink == 0) return {};
+  if (const auto other = sys::find_name(path.substr(0, path.rfind('/') + 1), status.st_ino))
+    return *other;
+  throw Error{Errc::unsupported,
+              fmt::format("unix socket bound to {}: that name of its file was deleted, and it has "
+                          "another one that icecore does not know: cannot be snapshotted",
+                          name)};
+}
+
+/// The file that was made when it got its name, if there still is one.
+void capture_file(const DescriptorCapture& all, const OpenDescription& open,
+                  const sys::UnixSocket& socket, state::SocketObjectT& object) {
   std::string path = sys::path_of(object.local);
   if (path.empty()) return;
-  const bool relative = is_relative(path);
-  if (relative) path = fmt::format("/proc/{}/cwd/{}", all.capture.pid, path);
-  const auto status = sys::try_status(path);
-  object.has_file = status && socket.file && S_ISSOCK(status->st_mode) &&
-                    socket.file->second == static_cast<std::uint32_t>(status->st_ino);
-  // The kernel tells the name, not the folder in which it was bound; nobody needs that of a
-  // connection.
-  if (relative && !object.has_file && (object.type == SOCK_DGRAM || !socket.peer))
-    throw Error{Errc::unsupported,
-                fmt::format("unix socket bound to {}, which does not lead to it from the working "
-                            "directory: cannot be snapshotted",
-                            sys::path_of(object.local))};
-  if (!object.has_file) return;
+  if (is_relative(path)) path = fmt::format("/proc/{}/cwd/{}", all.capture.pid, path);
+  auto status = sys::try_status(path);
+  if (!is_file_of(socket, status)) {
+    // Nobody needs that of a connection.
+    if (object.type != SOCK_DGRAM && socket.peer) return;
+    object.file_path = moved_file(open, sys::path_of(object.local));
+    if (object.file_path.empty()) return;
+    status = sys::status(object.file_path);
+  }
+  object.has_file = true;
   object.file_mode = status->st_mode & 07777U;
   object.file_user = status->st_uid;
   object.file_group = status->st_gid;
@@ -157,7 +180,7 @@ state::OpenUnion capture_unix_socket(DescriptorCapture& all, const OpenDescripti
     object_at(all, index).remote = sys::remote_address(open.copy);
   }
   state::SocketObjectT& object = object_at(all, index);
-  capture_file(all, socket, object);
+  capture_file(all, open, socket, object);
   if (!object.listening)
     for (sys::SocketMessage& message : sys::peek_messages(open.copy))
       object.messages.push_back(capture_message(all, std::move(message)));
@@ -180,16 +203,34 @@ bool is_connection(const state::SocketObjectT& object) {
   return object.type != SOCK_DGRAM && (object.peer >= 0 || object.peer_gone);
 }
 
-/// Binds, and gives the file back its owner and mode.
+/// The file of its name lies there.
+bool keeps_its_name(const state::SocketObjectT& object) {
+  return object.has_file && object.file_path.empty();
+}
+
+/// Binds, and gives the file back its place, owner and mode.
 void bind_to_name(const sys::Fd& socket, const state::SocketObjectT& object,
                   const std::string& root) {
-  const std::string path = sys::path_of(object.local);
+  std::string path = sys::path_of(object.local);
   if (!path.empty() && sys::try_status(path)) sys::remove_file(path);
   sys::bind(socket, object.local);
   if (path.empty()) return;
   if (!object.has_file) return sys::remove_file(path);
-  sys::set_owner_and_mode(is_relative(path) ? path : root + path, object.file_user,
-                          object.file_group, object.file_mode);
+  if (!is_relative(path)) path = root + path;
+  if (!object.file_path.empty()) {
+    sys::rename_file(path, root + object.file_path);
+    path = root + object.file_path;
+  }
+  sys::set_owner_and_mode(path, object.file_user, object.file_group, object.file_mode);
+}
+
+/// First those that leave their name to others.
+void bind_to_names(DescriptorRebuild& all, const Objects& objects) {
+  for (const bool stays : {false, true})
+    for (std::size_t i = 0; i < objects.size(); ++i)
+      if (objects[i]->family == AF_UNIX && !is_connection(*objects[i]) &&
+          sys::has_name(objects[i]->local) && keeps_its_name(*objects[i]) == stays)
+        bind_to_name(all.sockets[i], *objects[i], all.root);
 }
 
 std::pair<sys::Fd, sys::Fd> make_pair(const state::SocketObjectT& object) {
@@ -281,10 +322,7 @@ void rebuild_unix_sockets(DescriptorRebuild& all) {
   const Objects& objects = all.process.descriptors->sockets;
   const auto there = where_names_lead_from(all);
   make_connections(all, objects);
-  for (std::size_t i = 0; i < objects.size(); ++i)
-    if (objects[i]->family == AF_UNIX && !is_connection(*objects[i]) &&
-        sys::has_name(objects[i]->local))
-      bind_to_name(all.sockets[i], *objects[i], all.root);
+  bind_to_names(all, objects);
   for (std::size_t i = 0; i < objects.size(); ++i) {
     const state::SocketObjectT& object = *objects[i];
     if (object.family != AF_UNIX || object.type != SOCK_DGRAM) continue;
@@ -359,25 +397,37 @@ void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptio
   all.other_ends.clear();
 }
 
+namespace {
+
+/// Only a socket that nobody has any more may lie there.
+void check_place(const std::string& path, int type, const std::string& who, Refusals& refusals) {
+  const auto status = sys::try_status(path);
+  if (!status) {
+    if (!sys::try_status(path.substr(0, path.rfind('/') + 1)))
+      refusals.add("{}: unix socket: {}: the folder does not exist", who, path);
+    return;
+  }
+  if (!S_ISSOCK(status->st_mode))
+    return refusals.add("{}: unix socket: {} is in its way, which is no socket", who, path);
+  if (sys::file_is_alive(path, type))
+    refusals.add_transient("{}: unix socket: {} is in use here: end the process that has it", who,
+                           path);
+}
+
+}  // namespace
+
 void check_unix_socket(const state::SocketObjectT& object, const std::string& folder,
                        const std::string& who, Refusals& refusals) {
   if (!sys::has_name(object.local)) return;
-  std::string path = sys::path_of(object.local);
-  if (is_relative(path)) path = folder + "/" + path;
-  if (!path.empty()) {
-    const auto status = sys::try_status(path);
-    if (!status) {
-      if (!sys::try_status(path.substr(0, path.rfind('/') + 1)))
-        refusals.add("{}: unix socket: {}: the folder does not exist", who, path);
-      return;
-    }
-    if (!S_ISSOCK(status->st_mode))
-      return refusals.add("{}: unix socket: {} is in its way, which is no socket", who, path);
+  const std::string path = sys::path_of(object.local);
+  if (path.empty()) {
+    if (sys::name_is_alive(object.local, object.type))
+      refusals.add_transient("{}: unix socket: {} is in use here: end the process that has it", who,
+                             sys::address_text(object.local));
+    return;
   }
-  if (path.empty() ? sys::name_is_alive(object.local, object.type)
-                   : sys::file_is_alive(path, object.type))
-    refusals.add_transient("{}: unix socket: {} is in use here: end the process that has it", who,
-                           sys::address_text(object.local));
+  check_place(is_relative(path) ? folder + "/" + path : path, object.type, who, refusals);
+  if (!object.file_path.empty()) check_place(object.file_path, object.type, who, refusals);
 }
 
 namespace {
