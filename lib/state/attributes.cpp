@@ -38,7 +38,10 @@ void refuse_other_namespaces(pid_t pid, Refusals& refusals) {
   for (const char* name : kNamespaces) {
     const auto ours = our_links.try_read(name);
     const auto theirs = their_links.try_read(name);
-    if (ours && theirs && *ours != *theirs)
+    if (!ours || !theirs || *ours == *theirs) continue;
+    if (std::string_view{name} == "user")  // inside it, nobody may look at /proc/PID/map_files
+      refusals.add("process {}: lives in another user namespace: cannot be snapshotted", pid);
+    else
       refusals.add(
           "process {}: lives in another {} namespace: run icecore inside it "
           "(nsenter -t {} -a icecore …)",

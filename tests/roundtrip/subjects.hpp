@@ -81,8 +81,8 @@ inline const std::vector<Subject>& subjects() {
       {.name = "command_line", .arguments = {"an argument", "", "two words"}},
       {.name = "files", .arguments = {"FOLDER"}},
       {.name = "memfds"},
-      // one of them is opened by its other name
-      {.name = "deleted_files", .arguments = {"FOLDER"}, .changing = {"fd 9"}},
+      // one of them is opened by its other name, and the device by its usual one
+      {.name = "deleted_files", .arguments = {"FOLDER"}, .changing = {"fd 9", "fd 12"}},
       {.name = "replaced_program", .arguments = {"file", "FOLDER"}},
       {.name = "replaced_program", .arguments = {"memfd"}, .variant = " memfd"},
       {.name = "pipes"},

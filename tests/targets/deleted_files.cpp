@@ -2,7 +2,7 @@
 //
 // State: files in FOLDER that have no name any more: open by several descriptors, mapped, mapped
 // and closed, made with O_TMPFILE, one of two names deleted, replaced by another, renamed, and a
-// library that an upgrade has replaced.
+// library that an upgrade has replaced; and a device like /dev/null, deleted.
 #include <sys/stat.h>
 
 #include "memory.hpp"
@@ -101,6 +101,12 @@ int main(int, char** arguments) {
   ::close(renamed);
   move_name("renamed", "has another name");
 
+  // Where permitted.
+  const std::string device_name = folder + "/null";
+  const bool makes_devices = ::mknod(device_name.c_str(), S_IFCHR | 0600, 0x103) == 0;
+  const int device = makes_devices ? ::open(device_name.c_str(), O_RDWR) : -1;
+  if (makes_devices) delete_name("null");
+
   std::uint64_t number = shared.words(5)[7] = random_number();
   return serve(
       [&] {
@@ -139,6 +145,11 @@ int main(int, char** arguments) {
         require(other.st_ino == status_of(linked).st_ino, "another file has the other name");
         require(text_of(replaced, 3) == "old" && text_of(replacement, 3) == "new", "replaced");
         expect(of_renamed, 0, seed + 1);
+        if (device < 0) return;
+        char byte;
+        require(status_of(device).st_rdev == 0x103 && ::read(device, &byte, 1) == 0 &&
+                    ::write(device, "x", 1) == 1,
+                "another device");
       },
       {{"link", [&](const std::string& name) {
           return link_to(unnamed, folder + "/" + name) == 0 ? "linked" : std::strerror(errno);

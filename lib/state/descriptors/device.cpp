@@ -12,24 +12,38 @@
 namespace icecore {
 namespace device {
 
-bool is_stateless(dev_t device) {
-  constexpr std::array kMinors{3U, 5U, 7U, 8U, 9U};
-  return ::major(device) == 1 && std::ranges::find(kMinors, ::minor(device)) != kMinors.end();
+struct Known {
+  unsigned minor;
+  const char* path;
+};
+constexpr std::array kKnown{Known{3, "/dev/null"}, Known{5, "/dev/zero"}, Known{7, "/dev/full"},
+                            Known{8, "/dev/random"}, Known{9, "/dev/urandom"}};
+
+const Known* find_known(dev_t device) {
+  const auto* const known = std::ranges::find(kKnown, ::minor(device), &Known::minor);
+  return ::major(device) == 1 && known != kKnown.end() ? known : nullptr;
+}
+
+bool leads_to(const std::string& path, dev_t device) {
+  const auto named = sys::try_status(path);
+  return named && S_ISCHR(named->st_mode) && named->st_rdev == device;
 }
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
-  return S_ISCHR(open.status.st_mode) && is_stateless(open.status.st_rdev);
+  return S_ISCHR(open.status.st_mode) && find_known(open.status.st_rdev) != nullptr;
 }
 
 state::OpenUnion capture(DescriptorCapture&, const OpenDescription& open) {
-  if (const auto named = sys::try_status(open.link);
-      !named || named->st_rdev != open.status.st_rdev)
+  // Its own name may be gone, as that of a /dev/null that somebody has made anew.
+  std::string path = open.link;
+  if (!leads_to(path, open.status.st_rdev)) path = find_known(open.status.st_rdev)->path;
+  if (!leads_to(path, open.status.st_rdev))
     throw Error{
         Errc::unsupported,
         fmt::format("{}: no name leads to the device any more; it could not be opened again",
                     open.link)};
   state::DeviceT device;
-  device.path = open.link;
+  device.path = std::move(path);
   device.device_number = open.status.st_rdev;
   return opened(std::move(device));
 }
