@@ -123,11 +123,18 @@ GuestPause::GuestPause(pid_t pid, std::chrono::milliseconds patience, const std:
     : pid_(pid) {
   const auto area = find_area(pid);
   if (!area) return;
+  // Its callbacks are called once, and its answer is for one.
+  lock_ = sys::try_lock_process(pid);
+  if (!lock_)
+    throw Error{Errc::unsupported,
+                fmt::format("process {} cannot be snapshotted:", pid),
+                {"another snapshot of it is being taken: try again when that is over"}};
   const sys::Fd process = sys::open_process(pid);
   bell_ = copy_eventfd(process, area->bell);
   const sys::Fd answer = copy_eventfd(process, area->answer);
   if (!bell_ || !answer) {
     bell_ = sys::Fd{};
+    end();
     return;
   }
   try {
@@ -180,11 +187,15 @@ void GuestPause::await_answer(const sys::Fd& process, const sys::Fd& answer,
 void GuestPause::end() noexcept {
   if (bell_) sys::try_add_to_eventfd(bell_, ICECORE_BELL_GO_ON);
   bell_ = sys::Fd{};
+  if (lock_) sys::unlock(lock_);
+  lock_ = sys::Fd{};
 }
 
 void let_guest_go_on(pid_t pid) {
   const auto area = find_area(pid);
   if (!area) return;
+  const sys::Fd lock = sys::try_lock_process(pid);
+  if (!lock) return;  // whoever snapshots it will
   if (const sys::Fd bell = copy_eventfd(sys::open_process(pid), area->bell))
     sys::try_add_to_eventfd(bell, ICECORE_BELL_GO_ON);
 }

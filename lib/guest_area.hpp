@@ -17,7 +17,8 @@ namespace icecore {
 /// afterwards are called when this ends.
 class GuestPause {
  public:
-  /// Throws Errc::unsupported when a callback refuses, or none answers in time.
+  /// Throws Errc::unsupported when a callback refuses, none answers in time, or somebody else is
+  /// here already.
   GuestPause(pid_t pid, std::chrono::milliseconds patience, const std::stop_token& stop);
   GuestPause(const GuestPause&) = delete;
   GuestPause& operator=(const GuestPause&) = delete;
@@ -32,6 +33,7 @@ class GuestPause {
   void withdraw() noexcept;
 
   pid_t pid_;
+  sys::Fd lock_;
   sys::Fd bell_;  // none: there is nobody to talk to
 };
 

@@ -113,6 +113,7 @@ ICECORE_EXPORT SnapshotReport snapshot(pid_t pid, const std::filesystem::path& i
                                        const SnapshotOptions& options = {});
 
 /// Lets a program with libicecore_guest go on that waits for a snapshot which nobody will take.
+/// Does nothing while somebody takes one, at whose end it goes on.
 ICECORE_EXPORT void let_guest_go_on(pid_t pid);
 
 }  // namespace icecore

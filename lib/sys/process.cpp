@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -58,6 +59,19 @@ Fd open_process(pid_t pid) {
   return Fd{static_cast<int>(
       checked([&] { return ::syscall(SYS_pidfd_open, pid, 0); }, "open process {}", pid))};
 }
+
+Fd try_lock_process(pid_t pid) {
+  const std::string path = fmt::format("/proc/{}/maps", pid);
+  Fd lock{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!lock && (errno == ENOENT || errno == ESRCH))
+    throw Error{Errc::target_gone, fmt::format("process {} has ended", pid)};
+  if (!lock) throw_errno(errno, "open " + path);
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
+  if (errno == EWOULDBLOCK) return Fd{};
+  throw_errno(errno, "lock " + path);
+}
+
+void unlock(const Fd& lock) noexcept { ::flock(lock.get(), LOCK_UN); }
 
 Fd copy_descriptor(const Fd& pidfd, int number) {
   return Fd{

@@ -15,6 +15,8 @@
 //  * sched_setattr wants the utilization clamps only with their flags set; without
 //  CONFIG_UCLAMP_TASK
 //    sched_getattr gives 0 for both.  SCHED_DEADLINE wants a thread that may run on every CPU.
+//  * flock(2) works on the files of /proc: whoever opens one while somebody else has it open gets
+//    the same inode, unless through another mount of proc.
 //  * kcmp orders open file descriptions by an obfuscated address: 0 equal, 1 less, 2 greater.
 
 #include <signal.h>
@@ -52,6 +54,12 @@ void pause_for(std::chrono::microseconds duration) noexcept;
 
 /// Throws Errc::target_gone when there is no such process.
 Fd open_process(pid_t pid);
+
+/// A lock on a process, among those who may trace it, until it is closed or unlock()ed.  Without
+/// descriptor when somebody else has it.  Throws Errc::target_gone when there is no such process.
+Fd try_lock_process(pid_t pid);
+/// Also where a child of ours has a copy of the descriptor.
+void unlock(const Fd& lock) noexcept;
 
 /// A copy of descriptor `number` of another process: the same open file description.
 Fd copy_descriptor(const Fd& pidfd, int number);

@@ -3,6 +3,7 @@
 // libicecore_guest inside a program that is snapshotted and restored.
 #include <catch2/catch.hpp>
 #include <icecore/error.hpp>
+#include <icecore/image.hpp>
 #include <icecore/restore.hpp>
 #include <icecore/snapshot.hpp>
 #include <signal.h>
@@ -178,6 +179,59 @@ TEST_CASE("a snapshot that was given up before it was heard of calls nobody") {
   Restored restored{folder / "image", {.pids = icecore::Pids::in_namespace}};
   await_answer(restored, "restored?", "1");
   CHECK(restored.ask("before?") == "1");
+}
+
+TEST_CASE("of two that snapshot one program at once the second is refused, and calls nobody") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  CHECK(target.ask("hang") == "done");
+  auto first = std::async(std::launch::async, [&] {
+    icecore::snapshot(target.pid(), folder / "image", {.fsync = false});
+  });
+  await([&] { return target.ask("before?") == "1"; }, "the first never began");
+  try {
+    icecore::snapshot(target.pid(), folder / "other");
+    FAIL("it was taken");
+  } catch (const icecore::Error& error) {
+    CHECK(error.code() == icecore::Errc::unsupported);
+    CHECK_THAT(error.what(), Catch::Contains("another snapshot of it is being taken"));
+  }
+  icecore::let_guest_go_on(target.pid());  // as whoever was refused does
+  CHECK(target.ask("gone") == "0");
+  CHECK(target.ask("accept") == "done");
+  first.get();
+  await_answer(target, "gone", "1");
+  CHECK(target.ask("before?") == "1");
+  CHECK(Restored{folder / "image", {.pids = icecore::Pids::in_namespace}}.running());
+  icecore::snapshot(target.pid(), folder / "other", {.fsync = false});
+  CHECK(target.ask("before?") == "2");
+}
+
+TEST_CASE("many that snapshot one program at once: each has an image or is told why not") {
+  TemporaryFolder folder;
+  Target target{"guest_hooks"};
+  constexpr int kThreads = 4, kRounds = 10;
+  std::vector<std::future<int>> all;
+  for (int i = 0; i < kThreads; ++i)
+    all.push_back(std::async(std::launch::async, [&, i] {
+      int taken = 0;
+      for (int round = 0; round < kRounds; ++round) try {
+          const auto image = folder / (std::to_string(i) + "-" + std::to_string(round));
+          icecore::snapshot(target.pid(), image, {.fsync = false});
+          icecore::Image::open(image).verify();
+          ++taken;
+        } catch (const icecore::Error& error) {
+          const std::string_view why = error.what();
+          if (why.find("another snapshot") == why.npos && why.find("already traced") == why.npos)
+            throw;
+        }
+      return taken;
+    }));
+  int taken = 0;
+  for (auto& each : all) taken += each.get();
+  CHECK(taken > 0);
+  CHECK(target.ask("before?") == std::to_string(taken));
+  await_answer(target, "gone", std::to_string(taken));
 }
 
 TEST_CASE("a callback may fork, but no child may be left") {
