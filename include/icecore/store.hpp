@@ -90,7 +90,8 @@ class ICECORE_EXPORT Store {
   std::vector<StoreEntry> list() const;
   std::vector<StoreEntry> list(const std::string& key) const;
 
-  /// A place for a new image.  Nothing is seen of it until commit(); destroyed without, it is gone.
+  /// A place for a new image.  Nothing is seen of it until commit(); destroyed without, it is gone,
+  /// and what it was to replace in a single file is left if nothing has been written.
   class ICECORE_EXPORT NewImage {
    public:
     NewImage(NewImage&&) noexcept;
@@ -110,7 +111,8 @@ class ICECORE_EXPORT Store {
     std::unique_ptr<State> state_;
   };
 
-  /// Nothing when somebody else is making an image of this key at the moment.
+  /// Nothing when somebody else is making an image of this key at the moment.  Throws
+  /// Errc::invalid_argument where a single file is there already and is no image.
   std::optional<NewImage> begin(const std::string& key) const;
 
   /// Counts a restore.

@@ -84,6 +84,14 @@ void write_file(const fs::path& path, const std::string& text, bool fsync = true
   file.commit(fsync);
 }
 
+void try_write_file(const fs::path& path, const std::string& text) noexcept {
+  try {
+    write_file(path, text, false);
+  } catch (const std::exception&) {
+    // Then there is one image less.
+  }
+}
+
 /// Images of one key, those with an entry or all, the latest first.
 std::vector<Place> places_in(const fs::path& folder, bool with_entry) {
   std::vector<Place> places;
@@ -277,15 +285,26 @@ struct Store::NewImage::State {
   std::string key;
   Place place;
   fs::path refusal;
-  sys::Fd lock;  // given back when it is closed, also by our death
+  sys::Fd lock;                                // given back when it is closed, also by our death
+  std::optional<sys::FileStatus> before = {};  // of a file that is replaced
+  std::optional<std::string> entry_before = {};
   bool committed = false;
+
+  bool has_written() const {
+    const auto now = sys::try_status(place.image);
+    return now && !(before && now->st_dev == before->st_dev && now->st_ino == before->st_ino);
+  }
 };
 
 Store::NewImage::NewImage(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Store::NewImage::NewImage(NewImage&&) noexcept = default;
 
 Store::NewImage::~NewImage() {
-  if (state_ && !state_->committed) remove_all(state_->place);
+  if (!state_ || state_->committed) return;
+  if (state_->has_written())
+    remove_all(state_->place);
+  else if (state_->entry_before)
+    try_write_file(state_->place.entry(), *state_->entry_before);
 }
 
 fs::path Store::NewImage::path() const { return state_->place.image; }
@@ -299,25 +318,51 @@ void Store::NewImage::commit(StoreEntry entry) {
     entry.made_at = now();
     entry.made_by = "icecore " ICECORE_VERSION;
     entry.made_on = sys::machine_name();
+    // Where it replaces another one, they tell of that.
+    for (const fs::path& path : {place.uses(), place.failure(), place.working_set()})
+      remove_file(path);
     write_file(place.entry(), to_json(entry));
     state_->committed = true;
     remove_file(state_->refusal);
   });
 }
 
+namespace {
+
+/// What was written there by mistake would be gone for good.
+void refuse_what_is_no_image(const Place& place) {
+  const auto there = sys::try_status(place.image);
+  if (!there || (S_ISREG(there->st_mode) && there->st_size == 0) || read_entry(place)) return;
+  try {
+    Image::open(place.image);
+  } catch (const Error&) {
+    throw Error{Errc::invalid_argument,
+                fmt::format("{}: is there, and no image of icecore: name another file, or remove "
+                            "that one",
+                            place.image.string())};
+  }
+}
+
+}  // namespace
+
 std::optional<Store::NewImage> Store::begin(const std::string& key) const {
   return guarded([&]() -> std::optional<NewImage> {
+    if (single_) refuse_what_is_no_image(Place{path_});
     const fs::path folder = single_ ? path_.parent_path() : folder_of(path_, key);
     if (!single_) fs::create_directories(folder);
     sys::Fd lock = sys::try_lock(single_ ? path_.native() + ".lock" : (folder / "lock").native());
     if (!lock) return std::nullopt;
     Place place{single_ ? path_ : folder / next_name(folder)};
+    const auto before = sys::try_status(place.image);
+    const auto entry_before = single_ ? sys::try_read_file(place.entry()) : std::nullopt;
     if (single_) remove_file(place.entry());  // it tells of the image that is replaced now
     return NewImage{
         std::unique_ptr<NewImage::State>{new NewImage::State{.key = key,
                                                              .place = std::move(place),
                                                              .refusal = refusal_file(key),
-                                                             .lock = std::move(lock)}}};
+                                                             .lock = std::move(lock),
+                                                             .before = before,
+                                                             .entry_before = entry_before}}};
   });
 }
 

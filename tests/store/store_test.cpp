@@ -353,8 +353,55 @@ TEST_CASE("a store for one image keeps it in that file") {
     place->commit(fixture.entry());
   }
   CHECK(single.find("", fixture.wanted()).size() == 1);
-  const auto replacing = single.begin("");
-  CHECK(single.find("", fixture.wanted()).empty());  // its entry would be that of another image
+  {
+    const auto replacing = single.begin("");
+    CHECK(single.find("", fixture.wanted()).empty());  // its entry would be that of another image
+  }
+  CHECK(single.find("", fixture.wanted()).size() == 1);  // nothing was written
+  {
+    const auto replacing = single.begin("");
+    write(fixture.folder / "new", sample_image());
+    fs::rename(fixture.folder / "new", replacing->path());
+  }
+  CHECK(!fs::exists(fixture.folder / "one"));
+}
+
+TEST_CASE("a store for one image: what is noted of one does not count for the next") {
+  Fixture fixture;
+  const Store single = Store::single(fixture.folder / "one");
+  for (int i = 0; i < 2; ++i) {
+    auto place = single.begin("");
+    write(place->path(), sample_image());
+    place->commit(fixture.entry());
+    const auto found = single.find("", fixture.wanted());
+    REQUIRE(found.size() == 1);
+    CHECK(found[0].restores == 0);
+    single.note_restore(found[0]);
+    single.note_failure(found[0], "damaged", true);
+    CHECK(single.find("", fixture.wanted()).empty());
+  }
+}
+
+TEST_CASE("a store for one image leaves alone what is none") {
+  Fixture fixture;
+  const fs::path file = fixture.folder / "one";
+  const Store single = Store::single(file);
+  write(file, "precious");
+  CHECK_THROWS_AS(single.begin(""), Error);
+  CHECK(fs::file_size(file) == 8);
+  CHECK(!fs::exists(file.native() + ".lock"));
+
+  write(file, "");  // of mktemp(1)
+  CHECK(single.begin(""));
+  CHECK(fs::exists(file));
+  write(file, sample_image());
+  CHECK(single.begin(""));
+  CHECK(fs::exists(file));
+
+  fs::remove(file);
+  fs::create_directory(file);
+  CHECK_THROWS_AS(single.begin(""), Error);
+  CHECK(fs::exists(file));
 }
 
 }  // namespace icecore::store_test
