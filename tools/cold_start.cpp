@@ -68,8 +68,15 @@ int spawn(const ColdStart& start, pid_t& pid) {
     variables.insert(variables.end(), wanted.begin(), wanted.end());
   }
   const std::vector<std::string> environment = environment_with(variables);
-  const int error = ::posix_spawnp(&pid, start.command[0].c_str(), &actions, &attributes,
-                                   pointers(start.command).data(), pointers(environment).data());
+  std::vector<std::string> command = start.command;
+  int error = ::posix_spawnp(&pid, command[0].c_str(), &actions, &attributes,
+                             pointers(command).data(), pointers(environment).data());
+  if (error == ENOEXEC && !start.executable.empty()) {  // as a shell and execvp(3) do it
+    command[0] = start.executable;
+    command.insert(command.begin(), "/bin/sh");
+    error = ::posix_spawn(&pid, "/bin/sh", &actions, &attributes, pointers(command).data(),
+                          pointers(environment).data());
+  }
   ::posix_spawn_file_actions_destroy(&actions);
   ::posix_spawnattr_destroy(&attributes);
   return error;

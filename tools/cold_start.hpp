@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ namespace icecore::tool {
 /// A program started as anybody would, and what is done once, when it is ready.
 struct ColdStart {
   std::vector<std::string> command;
+  std::filesystem::path executable;      ///< that it runs
   std::vector<std::string> environment;  ///< besides ours, as "NAME=VALUE"
   sigset_t signal_mask{};                ///< that it begins with
   int inherited = -1;                    ///< a descriptor of ours that it gets, or -1

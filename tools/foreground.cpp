@@ -9,9 +9,24 @@
 #include <unistd.h>
 
 #include <array>
+#include <fstream>
+#include <limits>
+#include <string>
 
 namespace icecore::tool {
 namespace {
+
+/// What a process says of itself in /proc.
+bool is_caught_by(pid_t pid, int number) {
+  std::ifstream status{fmt::format("/proc/{}/status", pid)};
+  for (std::string field; status >> field; status.ignore(std::numeric_limits<int>::max(), '\n')) {
+    if (field != "SigCgt:") continue;
+    std::string mask;
+    status >> mask;
+    return (std::stoull(mask, nullptr, 16) >> (number - 1) & 1) != 0;
+  }
+  return false;
+}
 
 bool ended(const RestoredProcess& process, const StandIn& stand_in, int& pager, Ending& ending) {
   std::array<::pollfd, 3> waits{
@@ -36,8 +51,12 @@ bool ended(const RestoredProcess& process, const StandIn& stand_in, int& pager, 
 }  // namespace
 
 sigset_t foreground_signals() {
-  return not_ignored({SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH,
-                      SIGCONT, SIGTSTP, SIGCHLD});
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH,
+                           SIGCONT, SIGTSTP, SIGCHLD})
+    ::sigaddset(&signals, number);
+  return signals;
 }
 
 StandIn::StandIn(pid_t pid) : pid_(pid), reader_(foreground_signals()) {
@@ -51,6 +70,8 @@ void StandIn::pass_signals(bool snapshotting) const {
 void StandIn::handle(const SignalReader::Received& signal, bool snapshotting) const {
   if (signal.number == SIGCHLD) {
     if (!snapshotting) stop_if_stopped();
+  } else if (is_ignored(signal.number) && !is_caught_by(pid_, signal.number)) {
+    return;  // as under nohup; but a shell script's `program &` may mind SIGINT all the same
   } else if (!signal.from_terminal || !shares_our_group()) {
     if (signal.number == SIGCONT) give_terminal();
     ::kill(pid_, signal.number);

@@ -28,4 +28,13 @@ std::string human_pace(std::uint64_t bytes, std::chrono::nanoseconds time) {
                      static_cast<double>(bytes) / seconds / 1e9);
 }
 
+std::string printable(std::string_view text) {
+  std::string clean;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    clean += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
+  }
+  return clean;
+}
+
 }  // namespace icecore::tool

@@ -7,6 +7,7 @@
 #include <icecore/error.hpp>
 #include <icecore/version.h>
 #include <malloc.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -127,6 +128,7 @@ int main(int argc, char** argv) {
   // An arena for each of the few threads that a command starts costs four calls, and grows by a
   // call for each page.
   ::mallopt(M_ARENA_MAX, 1);
+  ::signal(SIGCHLD, SIG_DFL);  // whoever ignores it does not learn how a child ended
 
   CLI::App app{"Freezes a running process into one file and brings it back.", "icecore"};
   app.set_version_flag("--version", "icecore " ICECORE_VERSION);
@@ -161,7 +163,10 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& wanted) {                                // --help, --version
     return app.exit(wanted);
   } catch (const CLI::ParseError& error) {
-    return usage_error(error.what());
+    const bool is_run = !words.empty() && words[0] == kRun.name;
+    return usage_error(is_run && behind_dashes.empty()
+                           ? "run: give the command behind --, and options before it"
+                           : error.what());
   }
   return status;
 }

@@ -24,16 +24,6 @@ std::string_view name_of(Encoding encoding) {
   return "unknown";
 }
 
-/// A control character would otherwise act on the terminal of whoever looks at a foreign image.
-std::string printable(std::string_view text) {
-  std::string clean;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    clean += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
-  }
-  return clean;
-}
-
 std::string joined(const std::vector<std::string>& words) {
   std::string line;
   for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;

@@ -146,7 +146,8 @@ class Run final : public Invocation {
 
   int run() override {
     json_stream = stderr;  // standard output is that of the program
-    if (behind_dashes.empty()) throw CLI::ValidationError{"run", "give a command behind --"};
+    if (behind_dashes.empty() || behind_dashes[0] == "--")
+      throw CLI::ValidationError{"run", "give a command behind --"};
     if (store_path_.empty() && image_.empty())
       throw CLI::ValidationError{"run", "give --store and --key, or -o"};
     passed_on_.emplace();
@@ -207,6 +208,7 @@ class Run final : public Invocation {
     } catch (const Error& error) {
       warn("look-up: {}", error.what());
     }
+    for (const StoreEntry& entry : entries) found_.push_back(entry.image_identity);
     if (entries.empty()) why_cold_ = why_none_fits();
     for (const StoreEntry& entry : entries)
       if (const auto status = run_restored(entry)) return status;
@@ -291,6 +293,7 @@ class Run final : public Invocation {
     environment.push_back(fmt::format("ICECORE_INVOCATION=/proc/self/fd/{}", invocation.get()));
     ColdStart start{
         .command = command_,
+        .executable = find_executable(command_[0]),
         .environment = std::move(environment),
         .signal_mask = mask_before_,
         .inherited = invocation.get(),
@@ -351,9 +354,12 @@ class Run final : public Invocation {
 
   void take_snapshot(pid_t pid) {
     try {
-      auto place = store_->begin(key_);
+      const bool made = is_made();
+      auto place = made ? std::nullopt : store_->begin(key_);
       if (!place) {
-        if (verbose_) fmt::print(stderr, "icecore: somebody else makes an image of this\n");
+        if (verbose_)
+          fmt::print(stderr, "icecore: somebody else {} an image of this\n",
+                     made ? "has made" : "makes");
         return let_guest_go_on(pid);
       }
       const SnapshotReport report = snapshot_when_settled(pid, place->path());
@@ -373,8 +379,17 @@ class Run final : public Invocation {
       note([&] { let_guest_go_on(pid); });
       explain(error, pid);
     } catch (const std::exception& error) {
+      note([&] { let_guest_go_on(pid); });
       warn("not snapshotted: {}", error.what());
     }
+  }
+
+  /// By somebody on such a machine who was started at the same time, and ready sooner.
+  bool is_made() const {
+    return std::ranges::any_of(store_->find(key_, wanted_), [&](const StoreEntry& entry) {
+      return std::ranges::find(found_, entry.image_identity) == found_.end() &&
+             entry.worker_type == wanted_.worker_type;
+    });
   }
 
   /// Such as a descriptor that leads outside and that nobody has said what to do about.  What only
@@ -402,7 +417,8 @@ class Run final : public Invocation {
     for (const std::string& each : error.reasons()) reason += each + "\n";
     if (reason.empty()) reason = error.what();
     bool is_new = true;
-    note([&] { is_new = store_->note_refusal(key_, reason); });
+    if (error.code() != Errc::invalid_argument)  // a matter of how we were called
+      note([&] { is_new = store_->note_refusal(key_, reason); });
     if (is_new || verbose_) warn("not snapshotted: {}", error.what());
   }
 
@@ -476,6 +492,7 @@ class Run final : public Invocation {
   sigset_t mask_before_{};
   std::optional<Store> store_;
   Wanted wanted_;
+  std::vector<std::string> found_;  ///< identities of the images that were there at the start
   std::string why_cold_ = "no store";
 
   /// The last image of which a restore was tried, in vain.

@@ -15,14 +15,17 @@
 
 namespace icecore::tool {
 
+bool is_ignored(int number) {
+  struct sigaction action {};
+  ::sigaction(number, nullptr, &action);
+  return action.sa_handler == SIG_IGN;
+}
+
 sigset_t not_ignored(std::initializer_list<int> numbers) {
   sigset_t signals;
   ::sigemptyset(&signals);
-  for (const int number : numbers) {
-    struct sigaction action {};
-    ::sigaction(number, nullptr, &action);
-    if (action.sa_handler != SIG_IGN) ::sigaddset(&signals, number);
-  }
+  for (const int number : numbers)
+    if (!is_ignored(number)) ::sigaddset(&signals, number);
   return signals;
 }
 

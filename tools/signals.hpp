@@ -5,7 +5,7 @@
 //
 // Kernel facts relied on here:
 //  * A blocked signal is kept even if it is ignored, so one that we inherited as ignored (as SIGHUP
-//    under nohup) must be left out.
+//    under nohup) must not end anything.
 //  * A signal from the terminal goes to its whole foreground process group, with si_code SI_KERNEL.
 //  * SIGCONT continues a stopped process although it is blocked, and is then also kept.
 
@@ -18,6 +18,9 @@
 #include <thread>
 
 namespace icecore::tool {
+
+/// Whether this process was started to ignore it.
+bool is_ignored(int number);
 
 /// Those of `numbers` that this process does not ignore.
 sigset_t not_ignored(std::initializer_list<int> numbers);

@@ -97,7 +97,7 @@ class StoreCommand final : public Invocation {
     for (const StoreEntry& entry : entries)
       fmt::print("{}  {}  {}  {:>10}  {}  {}{}\n", entry.name, entry.worker_type,
                  time_text(entry.made_at), human_size(entry.image_bytes),
-                 count_of(entry.restores, "restore"), entry.key,
+                 count_of(entry.restores, "restore"), printable(entry.key),
                  entry.set_aside ? "  (set aside)" : "");
     return 0;
   }
@@ -127,14 +127,15 @@ class StoreCommand final : public Invocation {
     if (!entry.last_failure.empty())
       fmt::print("  failed       {}: {}{}\n", time_text(entry.failed_at), entry.last_failure,
                  entry.set_aside ? " (set aside)" : "");
-    fmt::print("  command      {}\n", fmt::join(entry.started.command, " "));
-    fmt::print("  directory    {}\n", entry.started.working_directory);
+    fmt::print("  command      {}\n",
+               printable(fmt::format("{}", fmt::join(entry.started.command, " "))));
+    fmt::print("  directory    {}\n", printable(entry.started.working_directory));
     for (const std::string& variable : entry.started.variables)
-      fmt::print("  variable     {}\n", variable);
+      fmt::print("  variable     {}\n", printable(variable));
     if (!entry.started.cpu_baseline.empty())
       fmt::print("  baseline     {}\n", entry.started.cpu_baseline);
     for (const Dependency& dependency : entry.started.dependencies)
-      fmt::print("  depends on   {} ({})\n", dependency.path, dependency.digest);
+      fmt::print("  depends on   {} ({})\n", printable(dependency.path), dependency.digest);
   }
 
   int remove(const Store& store) {

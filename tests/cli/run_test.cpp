@@ -408,6 +408,47 @@ TEST_CASE("signals sent to run reach its program, cold and restored") {
   }
 }
 
+TEST_CASE("run: it learns how its program ends also where SIGCHLD was ignored") {
+  Fixture fixture;
+  fixture.make_image();
+  fixture.prefix = {"sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"};
+  for (const bool cold : {true, false}) {
+    Running running =
+        fixture.run_function(cold ? Arguments{"file", "/dev/null"} : Arguments{"notify"});
+    running.ask("ping");
+    running.conversation().tell("exit 7");
+    CHECK(exit_status(running.tool().wait()) == 7);
+    CHECK(running.restored() != cold);
+  }
+}
+
+TEST_CASE("run: what it was started to ignore reaches a program that minds it all the same") {
+  Fixture fixture;
+  fixture.prefix = {"sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh"};
+  const fs::path script = fixture.folder / "script.py";
+  std::ofstream{script} << "import os, signal, socket, sys\n"
+                           "signal.signal(signal.SIGINT, lambda *_: print('caught', flush=True))\n"
+                           "print('ready', flush=True)\n"
+                           "name = os.environ['NOTIFY_SOCKET'].replace('@', '\\0')\n"
+                           "with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:\n"
+                           "  s.sendto(b'READY=1', name)\n"
+                           "for line in sys.stdin: print('pong', flush=True)\n";
+  for (const bool restored : {false, true}) {
+    Running running = fixture.run({"/usr/bin/python3", script});
+    if (!restored) {
+      CHECK(running.conversation().hear() == "ready");
+      fixture.await_images(1, running);
+    }
+    CHECK(running.ask("ping") == "pong");
+    fixture.await(running, restored ? "\"start\":\"restored\"" : "\"start\":\"cold\"");
+    running.tool().signal(SIGHUP);  // ignored by all
+    running.tool().signal(SIGINT);
+    CHECK(running.conversation().hear() == "caught");
+    CHECK(running.ask("ping") == "pong");
+    CHECK(running.end() == 0);
+  }
+}
+
 TEST_CASE("run: a program that ends before it is ready is not snapshotted") {
   Fixture fixture;
   const auto [end, status] =
@@ -674,6 +715,20 @@ TEST_CASE("run: of several at once one makes the image, and none waits") {
   for (Running& running : all) CHECK(running.end() == 0);
 }
 
+TEST_CASE("run: who is ready when another has made the image makes none") {
+  Fixture fixture;
+  Running first = fixture.run_function({}), second = fixture.run_function({}, {"--verbose"});
+  for (Running* running : {&first, &second}) CHECK(running->conversation().hear() == "ready");
+  CHECK(first.ask("notify") == "done");
+  const auto images = fixture.await_images(1, first);
+  CHECK(second.ask("notify") == "done");
+  fixture.await(second, "somebody else has made an image of this");
+  CHECK(second.ask("ping") == "pong");
+  for (Running* running : {&first, &second}) CHECK(running->end() == 0);
+  REQUIRE(fixture.images().size() == 1);
+  CHECK(fixture.images()[0].name == images[0].name);
+}
+
 TEST_CASE("run: a hundred restores of one image side by side") {
   Fixture fixture;
   const std::string secret = fixture.make_image();
@@ -784,6 +839,43 @@ TEST_CASE("run -o keeps one image in a file") {
   expect_restored(run("second"), secret);
 }
 
+TEST_CASE("run -o: a file that is no image is not replaced, nor is one that was to be") {
+  Fixture fixture;
+  const fs::path file = fixture.folder / "file";
+  const auto run = [&](const Arguments& program) {
+    Arguments arguments{"-o", file, "--"};
+    arguments.insert(arguments.end(), program.begin(), program.end());
+    return Running{fixture.folder / "errors", std::move(arguments)};
+  };
+  const auto function = target_path("function");
+  std::ofstream{file} << "precious";
+  {
+    Running cold = run({function, "notify"});
+    REQUIRE(cold.conversation().hear() == "ready");
+    fixture.await(cold, "and no image of icecore");
+    CHECK(cold.end() == 0);
+  }
+  CHECK(contents(file) == "precious");
+  CHECK(std::distance(fs::directory_iterator{fixture.folder.path()}, {}) == 2);  // and errors
+
+  fs::remove(file);
+  std::string secret;
+  {
+    Running cold = run({function, "notify"});
+    REQUIRE(cold.conversation().hear() == "ready");
+    secret = cold.ask("secret?");
+    fixture.await(cold, "\"snapshot\":");
+    CHECK(cold.end() == 0);
+  }
+  {
+    Running refused = run({function, "packets", "notify"});
+    REQUIRE(refused.conversation().hear() == "ready");
+    fixture.await(refused, "not snapshotted");
+    CHECK(refused.end() == 0);
+  }
+  expect_restored(run({function, "notify"}), secret);
+}
+
 TEST_CASE("run: what cannot be started has the status that a shell gives it") {
   Fixture fixture;
   for (const auto& [program, status] : {std::pair{"/does/not/exist", 127}, {"/etc/passwd", 126}}) {
@@ -792,7 +884,24 @@ TEST_CASE("run: what cannot be started has the status that a shell gives it") {
   }
 }
 
+TEST_CASE("run: a script without first line is one for the shell") {
+  Fixture fixture;
+  const fs::path script = fixture.folder / "script";
+  std::ofstream{script} << "read line; echo \"$0 $1 $line\"\n";
+  fs::permissions(script, fs::perms::owner_all);
+  Running running = fixture.run({script, "argument"});
+  CHECK(running.ask("input") == script.native() + " argument input");
+  CHECK(running.end() == 0);
+}
+
 TEST_CASE("run: wrong usage is 2") {
+  for (const Arguments& forgotten :
+       {Arguments{"run", "-o", "x", "true", "-c"}, Arguments{"run", "-o", "x", "--"},
+        Arguments{"run", "-o", "x", "--", "--", "argument"}}) {
+    const Outcome outcome = icecore(forgotten);
+    CHECK(outcome.status == 2);
+    CHECK(outcome.err.find("command behind --") != std::string::npos);
+  }
   CHECK(icecore({"run"}).status == 2);
   CHECK(icecore({"run", "--", "true"}).status == 2);
   CHECK(icecore({"run", "--store", "/tmp/x", "--", "true"}).status == 2);
@@ -848,6 +957,20 @@ TEST_CASE("store: what it holds is listed, shown, verified and removed") {
   CHECK(icecore({"store", "gc", fixture.store(), "--keep", "3"}).status == 0);
   CHECK(fixture.images().empty());
   CHECK(icecore({"store", "rm", fixture.store(), "key"}).status == 1);
+}
+
+TEST_CASE("store: keys are shown such that they do nothing to a terminal") {
+  Fixture fixture;
+  const std::string key = "a\nb\x1b[2Jc";
+  Running running{fixture.folder / "errors",
+                  {"--store", fixture.store(), "--key", key, "--ready", "delay:0", "--", "sh", "-c",
+                   "read line; true"}};
+  fixture.await(running, "\"snapshot\":");
+  CHECK(running.end() == 0);
+  const std::string shown = icecore({"store", "ls", fixture.store()}).out;
+  CHECK(shown.find(R"(  a\x0ab\x1b[2Jc)"
+                   "\n") != std::string::npos);
+  CHECK(icecore({"store", "show", fixture.store(), key}).status == 0);
 }
 
 TEST_CASE("store: looking at one that is not there does not make it") {
