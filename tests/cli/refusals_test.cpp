@@ -3,11 +3,15 @@
 // What `icecore snapshot` refuses: processes that it cannot take, and state that it cannot keep.
 // Each time the target runs on, no file appears, and the message names the reason.
 #include <catch2/catch.hpp>
+#include <fcntl.h>
 #include <icecore/error.hpp>
 #include <icecore/snapshot.hpp>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -37,6 +41,36 @@ void expect_refused(const Outcome& outcome, const fs::path& image,
   CHECK_FALSE(fs::exists(image));
   for (const auto& left : fs::directory_iterator{image.parent_path()})
     CHECK(left.path().filename().string().find(image.filename()) == std::string::npos);
+}
+
+// ---- devices -----------------------------------------------------------------------------------
+
+TEST_CASE("a device is opened again by its name, also one that was made anew, or refused") {
+  TemporaryFolder folder;
+  const std::string node = folder / "null";
+  const auto make = [&](unsigned minor) {
+    return ::mknod(node.c_str(), S_IFCHR | 0600, ::makedev(1, minor));
+  };
+  const int device = make(3) == 0 ? ::open(node.c_str(), O_RDWR) : -1;
+  if (device < 0) return skip("no right to make devices here");
+  const Target target{"tiny"};  // inherits it
+  ::close(device);
+  const auto link = [&](pid_t pid) {
+    return fs::read_symlink("/proc/" + std::to_string(pid) + "/fd/" + std::to_string(device));
+  };
+  fs::remove(node);
+  const std::string pid = std::to_string(target.pid());
+  expect_refused(snapshot(pid, folder / "image"), folder / "image", {"no name leads"});
+  must(make(5), "mknod");  // another one
+  expect_refused(snapshot(pid, folder / "image"), folder / "image", {"no name leads"});
+
+  fs::remove(node);
+  must(make(3), "mknod");
+  CHECK(link(target.pid()) == node + " (deleted)");
+  CHECK(snapshot(pid, folder / "image").status == 0);
+  Restored restored{folder / "image", {.pids = icecore::Pids::in_namespace}};
+  CHECK(restored.running());
+  CHECK(link(restored.pid()) == node);
 }
 
 // ---- processes ---------------------------------------------------------------------------------
