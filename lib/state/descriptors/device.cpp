@@ -34,16 +34,22 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
 }
 
 state::OpenUnion capture(DescriptorCapture&, const OpenDescription& open) {
-  // Its own name may be gone, as that of a /dev/null that somebody has made anew.
-  std::string path = open.link;
-  if (!leads_to(path, open.status.st_rdev)) path = find_known(open.status.st_rdev)->path;
-  if (!leads_to(path, open.status.st_rdev))
+  // Its own name may be gone, or have been made anew, as in a new /dev.
+  constexpr std::string_view kDeleted = " (deleted)";
+  const std::string_view link = open.link;
+  const std::array<std::string, 3> names{
+      open.link,
+      std::string{link.ends_with(kDeleted) ? link.substr(0, link.size() - kDeleted.size()) : link},
+      find_known(open.status.st_rdev)->path};
+  const auto* const name = std::ranges::find_if(
+      names, [&](const std::string& path) { return leads_to(path, open.status.st_rdev); });
+  if (name == names.end())
     throw Error{
         Errc::unsupported,
         fmt::format("{}: no name leads to the device any more; it could not be opened again",
                     open.link)};
   state::DeviceT device;
-  device.path = std::move(path);
+  device.path = *name;
   device.device_number = open.status.st_rdev;
   return opened(std::move(device));
 }
