@@ -61,6 +61,24 @@ const Service kServices[] = {
                "http { access_log off; server { listen 127.0.0.1:PORT; return 200 'as configured'; "
                "} client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; "
                "uwsgi_temp_path uwsgi; scgi_temp_path scgi; }\n"},
+    {.name = "haproxy",
+     .command = {"/usr/sbin/haproxy", "-db", "-f", "FOLDER/config"},
+     .ask = http_get("/"),
+     .check = http_get("/"),
+     .good = "as configured",
+     .config = "global\n nbthread 4\n stats socket FOLDER/stats level admin\n"
+               " set-var proc.secret rand(1000000000)\n"
+               "defaults\n mode http\n timeout client 5s\n timeout server 5s\n"
+               " timeout connect 5s\n"
+               "frontend web\n bind 127.0.0.1:PORT\n http-request return status 200 "
+               "content-type text/plain lf-string \"as configured %[var(proc.secret)]\"\n"},
+    {.name = "caddy",  // in Go
+     .command = {"/usr/bin/caddy", "run", "--adapter", "caddyfile", "--config", "FOLDER/config"},
+     .ask = http_get("/"),
+     .check = http_get("/"),
+     .good = "as configured",
+     .config = "{\n admin off\n auto_https off\n}\n"
+               "http://:PORT {\n bind 127.0.0.1\n respond \"as configured\"\n}\n"},
     {.name = "node",
      .command = {"/usr/bin/node", script("http_server.js"), "PORT"},
      .ask = http_get("/secret"),

@@ -24,6 +24,11 @@ std::string stat_of(pid_t pid) {
 
 bool is_asleep(pid_t pid) { return stat_of(pid).find(") S ") != std::string::npos; }
 
+bool is_alone(pid_t pid) {
+  std::ifstream children{fmt::format("/proc/{}/task/{}/children", pid, pid)};
+  return children.peek() == std::ifstream::traits_type::eof();
+}
+
 /// Any program, in a window; then in another one.
 class Session {
  public:
@@ -31,9 +36,11 @@ class Session {
 
   Window& window() { return *window_; }
 
-  /// Once it waits for keys: less forgets a new size that it is told of before.
+  /// Once it waits for keys: less forgets a new size that it is told of before; emacs may have
+  /// started others.
   void move() {
-    await([&] { return is_asleep(window_->pid()); }, "it does not wait for keys");
+    await([&] { return is_asleep(window_->pid()) && is_alone(window_->pid()); },
+          "it does not wait for keys");
     const auto image = folder_ / "image";
     icecore::snapshot(window_->pid(), image, {.kill = true, .fsync = false});
     window_->await_end();
@@ -112,6 +119,27 @@ TEST_CASE("vim goes on in another window") {
   window.type(" line\x1b:set lines?\r");
   window.await("lines=50");
   window.type("\r:wq\r");
+  CHECK(exit_status(window.wait()) == 0);
+  std::ifstream written{file};
+  CHECK(std::string{std::istreambuf_iterator{written}, {}} == "first line\n");
+  CHECK(window.is_as_at_first());
+}
+
+TEST_CASE("emacs goes on in another window, told of keys by SIGIO") {
+  if (lacks("/usr/bin/emacs")) return;
+  const TemporaryFolder folder;
+  const std::string file = folder / "text";
+  Session session{{"/usr/bin/emacs", "-nw", "-Q", "--eval",
+                   "(setq native-comp-deferred-compilation nil vc-handled-backends nil)", file}};
+  session.window().await("(New file)");
+  session.window().type("first");
+  session.window().await("first");
+  session.move();
+  Window& window = session.window();
+  window.await("first");  // drawn again
+  window.type(" line\r\x18\x13");
+  window.await("Wrote");
+  window.type("\x18\x03");
   CHECK(exit_status(window.wait()) == 0);
   std::ifstream written{file};
   CHECK(std::string{std::istreambuf_iterator{written}, {}} == "first line\n");
