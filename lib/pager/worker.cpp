@@ -130,45 +130,36 @@ std::size_t Worker::read_messages(std::size_t index) {
   return count;
 }
 
+/// Events before faults, though they may have come later: whoever discards memory goes on as soon
+/// as the event has been read, and what was filled in for a fault after that would be there for
+/// good.
 void Worker::handle_pending(std::size_t index) {
-  for (std::span<sys::PageMessage> left{head_.pending}; !left.empty();) {
-    sys::PageMessage& message = left.front();
-    if (const std::size_t faults = answer_faults(index, left); faults > 0) {
-      left = left.subspan(faults);
-      continue;
-    }
-    if (message != kNoMessage) {
-      // A worker that died between the two lines below has left both: that is one event.
-      const std::uint64_t used = head_.journal_used;
-      const auto journal = shared_.journal();
-      const bool known =
-          used > 0 && journal[used - 1].space == index && journal[used - 1].message == message;
-      if (!known) {
-        if (used == journal.size())
-          throw Error{Errc::internal, "the journal of memory events is full"};
-        journal[used] = {static_cast<std::uint32_t>(index), 0, message};
-        head_.journal_used = used + 1;
-        apply(index, message);
-      }
-      message = kNoMessage;
-    }
-    left = left.subspan(1);
+  std::array<std::uint64_t, kMessagesAtOnce> faults;
+  std::size_t count = 0;
+  for (sys::PageMessage& message : head_.pending) {
+    const sys::PageEvent event = sys::decode(message);
+    if (event.kind == Kind::fault)
+      faults[count++] = page_of(event.start);
+    else if (message != kNoMessage)
+      note_event(index, message);
   }
+  if (count > 0) answer(index, std::span{faults}.first(count));
+  head_.pending.fill(kNoMessage);
 }
 
-/// Those that `messages` begin with, before any event.  Returns how many.
-std::size_t Worker::answer_faults(std::size_t index, std::span<sys::PageMessage> messages) {
-  std::array<std::uint64_t, kMessagesAtOnce> pages;
-  std::size_t count = 0;
-  for (const sys::PageMessage& message : messages) {
-    const sys::PageEvent event = sys::decode(message);
-    if (event.kind != Kind::fault) break;
-    pages[count++] = page_of(event.start);
+/// Once: a worker that died between the last two lines has left both.
+void Worker::note_event(std::size_t index, sys::PageMessage& message) {
+  const std::uint64_t used = head_.journal_used;
+  const auto journal = shared_.journal();
+  const bool known =
+      used > 0 && journal[used - 1].space == index && journal[used - 1].message == message;
+  if (!known) {
+    if (used == journal.size()) throw Error{Errc::internal, "the journal of memory events is full"};
+    journal[used] = {static_cast<std::uint32_t>(index), 0, message};
+    head_.journal_used = used + 1;
+    apply(index, message);
   }
-  if (count == 0) return 0;
-  answer(index, std::span{pages}.first(count));
-  std::ranges::fill(messages.first(count), kNoMessage);
-  return count;
+  message = kNoMessage;
 }
 
 /// What the worker before us has read and not finished.  Its faults are raised again by the kernel.

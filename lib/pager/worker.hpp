@@ -78,10 +78,10 @@ class Worker {
   std::size_t read_messages(std::size_t space);
   void look_out(std::size_t space);
   void handle_pending(std::size_t space);
+  void note_event(std::size_t space, sys::PageMessage& message);
   void apply(std::size_t space, const sys::PageMessage& message);
   void drop(std::size_t space);
 
-  std::size_t answer_faults(std::size_t space, std::span<sys::PageMessage> messages);
   void answer(std::size_t space, std::span<const std::uint64_t> addresses);
   bool plan_answer(std::size_t space, std::uint64_t address);
   void answer_other(std::size_t space, std::uint64_t address);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <icecore/snapshot.hpp>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,6 +17,7 @@
 #include <random>
 #include <set>
 
+#include "support/descriptor.hpp"
 #include "support/pagers.hpp"
 #include "support/patience.hpp"
 #include "support/proc_view.hpp"
@@ -84,6 +86,65 @@ TEST_CASE("memory that changes in every way while it is loaded is never wrong") 
   const auto statistics = restored.process().pager_statistics();
   CHECK(statistics.lost_bytes == 0);
   if (fill == Fill::never) CHECK(statistics.faults > 0);
+}
+
+/// Of one of its userfaultfds, somebody waits for an answer that has not been read.
+bool has_unread_fault(pid_t pager) {
+  for (const auto& info : fs::directory_iterator{"/proc/" + std::to_string(pager) + "/fdinfo"}) {
+    std::ifstream words{info.path()};
+    int pending = 0;
+    for (std::string word; words >> word;)
+      if (word == "pending:" && words >> pending && pending > 0) return true;
+  }
+  return false;
+}
+
+/// The thread that waits for something no signal interrupts: for an event to be read.  0: none.
+pid_t thread_in_event(pid_t pid) {
+  for (const auto& task : fs::directory_iterator{"/proc/" + std::to_string(pid) + "/task"}) {
+    std::ifstream file{task.path() / "stat"};
+    std::string stat;
+    std::getline(file, stat);
+    if (stat.find(") D ") != std::string::npos) return std::atoi(task.path().filename().c_str());
+  }
+  return 0;
+}
+
+/// From now on `first` goes before `others`, whatever they are at.
+void let_go_before(pid_t first, const std::vector<pid_t>& others) {
+  ::cpu_set_t cpu;
+  CPU_ZERO(&cpu);
+  CPU_SET(::sched_getcpu(), &cpu);
+  for (const pid_t other : others) must(::sched_setaffinity(other, sizeof cpu, &cpu), "affinity");
+  must(::sched_setaffinity(first, sizeof cpu, &cpu), "affinity");
+  const ::sched_param priority{.sched_priority = 1};
+  must(::sched_setscheduler(first, SCHED_FIFO, &priority), "sched_setscheduler");
+}
+
+TEST_CASE("memory stays discarded when a fault next to it is answered in the same moment") {
+  const auto encoding = GENERATE(icecore::Encoding::raw, icecore::Encoding::zstd);
+  INFO("encoding " << static_cast<int>(encoding));
+  Fixture fixture{"discards_beside_faults", {}, encoding};
+  Restored restored{fixture.image(), lazily(Fill::never)};
+  REQUIRE(restored.ask("ping") == "pong");
+  const std::vector<pid_t> pagers = pagers_of(restored.pid());
+  for (int area = 0; area < 16; ++area) {
+    const std::string number = std::to_string(area);
+    REQUIRE(restored.ask("approach " + number) == "ok");
+    // The pager finds both at once: a fault, and a message that memory behind it is discarded.
+    for (const pid_t pager : pagers) ::kill(pager, SIGSTOP);
+    restored.conversation().tell("discard " + number);
+    pid_t discards = 0;
+    await(
+        [&] {
+          return has_unread_fault(pagers[0]) && (discards = thread_in_event(restored.pid())) != 0;
+        },
+        "nothing to be read");
+    let_go_before(discards, pagers);
+    for (const pid_t pager : pagers) ::kill(pager, SIGCONT);
+    CHECK(restored.conversation().hear() == "ok");
+  }
+  CHECK(restored.ask("check?") == "ok");
 }
 
 TEST_CASE("threads that touch memory at once are served at once") {
