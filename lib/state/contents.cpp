@@ -2,9 +2,11 @@
 #include "state/contents.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "image/mapping.hpp"
 #include "sys/check.hpp"
+#include "sys/page.hpp"
 
 namespace icecore {
 
@@ -135,26 +137,56 @@ std::vector<sys::PageRange> places_of(const state::AddressSpaceT& image,
   return places;
 }
 
+namespace {
+
+/// Where it is filled: shared objects as a whole, since they have several mappings.
+struct FillPlace {
+  sys::PageRange whole;
+  std::uint64_t first;  ///< address there of the first page of the mapping
+};
+
+FillPlace fill_place(const state::ProcessT& image, const state::Mapping& mapping,
+                     const Workplace& work) {
+  if (mapping.kind() != MappingKind::shared_anonymous)
+    return {{mapping.start(), mapping.end()}, mapping.start()};
+  const std::uint64_t start = work.shared_objects[mapping.object()];
+  const std::uint64_t size = image.address_space->shared_objects[mapping.object()].size();
+  return {{start, start + up_to_page(size)}, start + mapping.offset()};
+}
+
+/// Fresh memory of small pages, and enough of it.
+bool worth_registering(const MappedPages& pages) {
+  const state::Mapping& mapping = *pages.mapping;
+  if (pages.pages < kWorthRegistering || !takes_small_pages(mapping)) return false;
+  return mapping.kind() == MappingKind::shared_anonymous ||
+         (mapping.kind() == MappingKind::anonymous && !has(mapping, MappingFlag::huge_pages));
+}
+
+}  // namespace
+
 FillPlan plan_fill(const state::ProcessT& image, const PageStore& store, const Workplace& work,
                    bool lazy) {
+  const std::vector<MappedPages> all = pages_by_mapping(image, store.runs());
   FillPlan plan;
-  for (const MappedPages& pages : pages_by_mapping(image, store.runs())) {
+  std::set<std::uint64_t> registered;
+  for (const MappedPages& pages : all) {
     const state::Mapping& mapping = *pages.mapping;
     if (mapping.kind() == MappingKind::vdso || (lazy && can_be_lazy(pages))) continue;
-    const bool fast = mapping.kind() == MappingKind::anonymous &&
-                      pages.pages >= kWorthRegistering && takes_small_pages(mapping) &&
-                      !has(mapping, MappingFlag::huge_pages);
-    if (fast) plan.registered.push_back(&mapping);
-    for (const StoredRange& range : pages.ranges) {
-      const bool shared = mapping.kind() == MappingKind::shared_anonymous;
+    const FillPlace place = fill_place(image, mapping, work);
+    if (worth_registering(pages) && registered.insert(place.whole.start).second)
+      plan.registered.push_back(place.whole);
+  }
+  for (const MappedPages& pages : all) {
+    const state::Mapping& mapping = *pages.mapping;
+    if (mapping.kind() == MappingKind::vdso || (lazy && can_be_lazy(pages))) continue;
+    const FillPlace place = fill_place(image, mapping, work);
+    const auto how =
+        registered.contains(place.whole.start) ? FillRange::How::missing : FillRange::How::write;
+    for (const StoredRange& range : pages.ranges)
       plan.ranges.push_back({.first_page = range.first_page,
                              .pages = range.pages,
-                             .address = shared ? work.shared_objects[mapping.object()] +
-                                                     mapping.offset() +
-                                                     (range.address - mapping.start())
-                                               : range.address,
-                             .how = fast ? FillRange::How::missing : FillRange::How::write});
-    }
+                             .address = place.first + (range.address - mapping.start()),
+                             .how = how});
   }
   return plan;
 }

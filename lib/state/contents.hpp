@@ -35,8 +35,8 @@ std::vector<sys::PageRange> places_of(const state::AddressSpaceT& image,
 
 struct FillPlan {
   std::vector<FillRange> ranges;
-  /// Mappings to be registered meanwhile, which is the fastest way to fill them.
-  std::vector<const state::Mapping*> registered;
+  /// Memory to be registered meanwhile, whole mappings: the fastest way to fill them.
+  std::vector<sys::PageRange> registered;
 };
 
 /// What is filled in before the process runs: everything, or what cannot be `lazy`.

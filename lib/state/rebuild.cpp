@@ -284,9 +284,9 @@ std::uint64_t ProcessRebuild::fill_memory(bool lazy, const ProgressCallback& pro
   if (registered.empty()) return fill_pages(store_, ranges, *memory_, nullptr, progress, stop);
 
   const auto [missing, theirs] = make_userfaultfd(sys::Userfaultfd::Use::fill);
-  for (const auto* mapping : registered) missing.register_missing(mapping->start(), mapping->end());
+  for (const auto& [start, end] : registered) missing.register_missing(start, end);
   const std::uint64_t bytes = fill_pages(store_, ranges, *memory_, &missing, progress, stop);
-  for (const auto* mapping : registered) missing.unregister(mapping->start(), mapping->end());
+  for (const auto& [start, end] : registered) missing.unregister(start, end);
   calls_->call("close the userfaultfd", SYS_close, {number(theirs)});
   return bytes;
 }

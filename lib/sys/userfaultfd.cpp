@@ -111,8 +111,10 @@ void Userfaultfd::unregister(std::uint64_t start, std::uint64_t end) const {
 void Userfaultfd::copy(std::uint64_t address, std::span<const std::byte> pages) const {
   while (!pages.empty()) {
     const FillResult result = try_copy(address, pages);
-    if (result.stop != FillResult::Stop::none && result.stop != FillResult::Stop::changing)
-      throw_errno(errno, fmt::format("fill memory at {:#x}", address));
+    const bool stopped =
+        result.stop != FillResult::Stop::none &&
+        (result.stop != FillResult::Stop::changing || (result.done_bytes == 0 && errno == ENOMEM));
+    if (stopped) throw_errno(errno, fmt::format("fill memory at {:#x}", address));
     address += result.done_bytes;
     pages = pages.subspan(result.done_bytes);
   }
