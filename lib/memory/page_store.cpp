@@ -7,6 +7,7 @@
 #include "image/corrupt.hpp"
 #include "image/digest.hpp"
 #include "image/format.hpp"
+#include "sys/files.hpp"
 #include "sys/mapping.hpp"
 
 namespace icecore {
@@ -68,10 +69,27 @@ std::span<const std::byte> PageStore::read_raw(std::uint64_t first, std::uint64_
                                       "shorter, or the disk fails",
                                       first)};
   for (std::uint64_t i = 0; i < count; ++i)
-    if (digest64(pages.subspan(i * kPageSize, kPageSize)) != map.page_digests[first + i])
-      corrupt("stored page {}, of address {:#x}, differs from its digest", first + i,
-              address_of(map, first + i));
+    verify(first + i, pages.subspan(i * kPageSize, kPageSize));
   return pages;
+}
+
+void PageStore::verify(std::uint64_t page, std::span<const std::byte> bytes) const {
+  const PageMap& map = image_.page_map();
+  if (digest64(bytes) != map.page_digests[page])
+    corrupt("stored page {}, of address {:#x}, differs from its digest", page,
+            address_of(map, page));
+}
+
+std::span<const std::byte> PageStore::read_awaited(std::uint64_t page, Scratch& scratch) const {
+  if (file_ != nullptr && encoding() == Encoding::raw) {
+    scratch.copied_.resize(kPageSize);
+    if (sys::try_read_cached(*file_, scratch.copied_, place_of(page, 1).offset)) {
+      verify(page, scratch.copied_);
+      return scratch.copied_;
+    }
+  }
+  read_around(page);
+  return read(page, 1, scratch);
 }
 
 std::span<const std::byte> PageStore::read_frames(std::uint64_t first, std::uint64_t count,

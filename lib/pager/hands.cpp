@@ -34,9 +34,14 @@ void cut_before_guards(Piece& piece) {
 void fill_piece(Piece& piece, const PageStore& store, PageStore::Scratch& scratch) noexcept {
   try {
     std::span<const std::byte> bytes;
-    if (piece.awaited) store.read_around(piece.range.first_page);
+    const auto [address, first_page, pages] = piece.range;
     try {
-      bytes = store.read(piece.range.first_page, piece.range.pages, scratch);
+      if (piece.awaited && pages == 1) {
+        bytes = store.read_awaited(first_page, scratch);
+      } else {
+        if (piece.awaited) store.read_around(first_page);
+        bytes = store.read(first_page, pages, scratch);
+      }
     } catch (const Error& error) {
       piece.unreadable = error.what();
       return;

@@ -85,15 +85,15 @@ void try_tell(const Pager& pager, std::string_view what) noexcept {
 }
 
 Worker make_worker(const Pager& pager) {
-  return {pager.shared, pager.image,   pager.faults, pager.process,
-          pager.socket, pager.pagemap, pager.output};
+  return {pager.shared,  pager.image,  pager.image_file, pager.faults,
+          pager.process, pager.socket, pager.pagemap,    pager.output};
 }
 
 /// Runs in the worker.  Returns when its keeper has died, else ends the process.
 void work(const Pager& pager, const sys::Fd& keeper, bool announce) {
   try {
     Worker worker = make_worker(pager);
-    worker.lend_at(pager.listener, pager.image_file);
+    worker.lend_at(pager.listener);
     if (announce) sys::send_text(pager.socket, kReady);
     if (worker.serve(keeper) == Worker::End::complete) ::_exit(kNothingMissing);
   } catch (const std::bad_alloc&) {

@@ -62,14 +62,15 @@ constexpr std::uint64_t page_of(std::uint64_t address) { return address & ~(kPag
 
 }  // namespace
 
-Worker::Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
-               const sys::Fd& socket, const sys::PagemapScan* pagemap,
+Worker::Worker(const Shared& shared, const ImageReader& image, const sys::Fd& file, int root,
+               const sys::Fd& process, const sys::Fd& socket, const sys::PagemapScan* pagemap,
                const sys::OutputMeter* output)
     : shared_(shared),
       head_(shared.head()),
       orders_(shared.orders()),
       image_(image),
-      store_(image),
+      image_file_(file),
+      store_(image, file),
       hands_(store_),
       process_(process),
       socket_(socket),
@@ -464,7 +465,7 @@ void Worker::lend_to_borrower() {
   while (!spaces_.front().gone && read_messages(0) != 0) continue;
   sys::Fd borrower{head_.borrower};
   try {
-    lend(borrower, *image_file_, spaces_.front().missing);
+    lend(borrower, image_file_, spaces_.front().missing);
   } catch (const Error& error) {
     tell(fmt::format("nothing is lent to a snapshot: {}", error.what()));
     head_.borrower = 0;
@@ -510,7 +511,9 @@ int Worker::wait_ms(Clock::time_point now) const {
 }
 
 Worker::End Worker::serve(const sys::Fd& partner) {
-  sys::try_set_nice(-10);  // whoever waits for a page waits for us
+  // Whoever waits for a page waits for us.  No more than that: once it has its page, it is to go
+  // before what we do next on its CPU.
+  sys::try_set_nice(-4);
   resume_pending();
   wake_everybody();
   if (lent()) lend_to_borrower();  // the worker before us may not have come to it

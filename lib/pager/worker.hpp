@@ -31,20 +31,18 @@ namespace icecore::pager {
 /// the shared memory, so that none is lost; those that were being dealt with are looked at again.
 class Worker {
  public:
-  /// `root`: the userfaultfd of the process.  `process`: its pidfd.  `socket`: to whoever restored.
-  /// `pagemap`: of the process; without it guards that it makes are not seen.  `output`: likewise;
-  /// without it its end is recorded too.
-  Worker(const Shared& shared, const ImageReader& image, int root, const sys::Fd& process,
-         const sys::Fd& socket, const sys::PagemapScan* pagemap, const sys::OutputMeter* output);
+  /// `file`: the image.  `root`: the userfaultfd of the process.  `process`: its pidfd.  `socket`:
+  /// to whoever restored. `pagemap`: of the process; without it guards that it makes are not seen.
+  /// `output`: likewise; without it its end is recorded too.
+  Worker(const Shared& shared, const ImageReader& image, const sys::Fd& file, int root,
+         const sys::Fd& process, const sys::Fd& socket, const sys::PagemapScan* pagemap,
+         const sys::OutputMeter* output);
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   /// Whoever connects there is told what is missing, and nothing is filled in but for faults until
-  /// he hangs up.  `image` is passed on to him.
-  void lend_at(const sys::Fd& listener, const sys::Fd& image) {
-    listener_ = &listener;
-    image_file_ = &image;
-  }
+  /// he hangs up.  The image is passed on to him.
+  void lend_at(const sys::Fd& listener) { listener_ = &listener; }
 
   enum class End {
     complete,      ///< nothing is missing any more, or nobody is left
@@ -120,6 +118,7 @@ class Worker {
   Head& head_;
   const Orders orders_;
   const ImageReader& image_;
+  const sys::Fd& image_file_;
   const PageStore store_;
   Hands hands_;
   // Scratch.
@@ -130,7 +129,6 @@ class Worker {
   const sys::Fd& socket_;
   const sys::PagemapScan* const pagemap_;
   const sys::Fd* listener_ = nullptr;
-  const sys::Fd* image_file_ = nullptr;
   std::deque<Space> spaces_;
   std::vector<std::size_t> live_;  // of these, those that are not gone
   bool process_ended_ = false;

@@ -102,6 +102,12 @@ void read_all(const Fd& file, std::span<std::byte> bytes, std::uint64_t offset) 
   }
 }
 
+bool try_read_cached(const Fd& file, std::span<std::byte> bytes, std::uint64_t offset) {
+  const ::iovec to{bytes.data(), bytes.size()};
+  const ssize_t got = ::preadv2(file.get(), &to, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  return got == static_cast<ssize_t>(bytes.size());
+}
+
 std::uint64_t position(const Fd& file) {
   return static_cast<std::uint64_t>(checked([&] { return ::lseek(file.get(), 0, SEEK_CUR); },
                                             "read position of descriptor {}", file.get()));

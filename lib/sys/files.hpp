@@ -55,6 +55,11 @@ std::optional<Fd> try_open_file(const std::string& path, int flags);
 /// Fills `bytes` from `offset` on; what lies behind the end of the file becomes zero.
 void read_all(const Fd& file, std::span<std::byte> bytes, std::uint64_t offset);
 
+/// The same without waiting for the disk: false where not all of it is in the page cache, or in the
+/// file, or where the filesystem cannot tell.
+[[nodiscard]] bool try_read_cached(const Fd& file, std::span<std::byte> bytes,
+                                   std::uint64_t offset);
+
 std::uint64_t position(const Fd& file);
 void set_position(const Fd& file, std::uint64_t position);
 

@@ -151,7 +151,10 @@ pid_t spawn_program(const std::string& path, const char* name, std::span<const i
   sigset_t none;
   sigemptyset(&none);
   ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+  // Not in a session of its own: where the kernel shares out the CPUs between sessions
+  // (sched_autogroup), it would compete with whoever waits for it.
+  ::posix_spawnattr_setpgroup(&attributes, 0);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
   char* const arguments[] = {const_cast<char*>(name), nullptr};
   pid_t pid = 0;
   const int err = ::posix_spawn(&pid, path.c_str(), &actions, &attributes, arguments, ::environ);

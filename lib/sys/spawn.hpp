@@ -47,7 +47,8 @@ void make_children_in_own_namespace();
 
 /// Starts a program that is none of our business but for what we pass: `passed` become its
 /// descriptors 3, 4 …, its standard streams are /dev/null, it has no other descriptors, no
-/// arguments, and no signal blocked.  (posix_spawn(3): safe in a process with threads.)
+/// arguments, no signal blocked, and a process group of its own, so that it hears nothing of a
+/// terminal.  (posix_spawn(3): safe in a process with threads.)
 pid_t spawn_program(const std::string& path, const char* name, std::span<const int> passed);
 
 /// fork(2) of a process without threads, but that both go on with one table of descriptors.

@@ -2,9 +2,15 @@
 #include "memory/page_store.hpp"
 
 #include <catch2/catch.hpp>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fstream>
 
 #include "image/failure.hpp"
 #include "image/sample_image.hpp"
+#include "support/temporary_folder.hpp"
+#include "sys/files.hpp"
 
 namespace icecore::test::page_store_test {
 
@@ -38,6 +44,34 @@ TEST_CASE("raw pages are read where they lie", "[store]") {
   PageStore::Scratch scratch;
   const auto pages = sample.store.read(2, 3, scratch);
   CHECK(pages.data() == sample.bytes.data() + kPageSize + 2 * kPageSize);
+}
+
+TEST_CASE("a page that is awaited is copied out of the file and verified", "[store][damage]") {
+  const OpenSample sample{GENERATE(Encoding::raw, Encoding::zstd)};
+  const ::test::TemporaryFolder folder;
+  std::ofstream{folder / "image"};
+  const sys::Fd file = sys::open_file(folder / "image", O_RDWR);
+  sys::write_all(file, sample.bytes, 0);
+  const PageStore store{sample.reader, file};
+  PageStore::Scratch scratch;
+  const auto expect = [&](std::uint64_t page) {
+    const auto expected = std::span{sample.memory.bytes}.subspan(page * kPageSize, kPageSize);
+    CHECK(same_bytes(store.read_awaited(page, scratch), expected));
+  };
+  for (std::uint64_t page = 0; page < 65; ++page) expect(page);
+
+  std::vector<std::byte> byte(1);
+  const bool can_tell = sys::try_read_cached(file, byte, kPageSize);
+  byte[0] = sample.bytes[kPageSize] ^ std::byte{1};
+  sys::write_all(file, byte, kPageSize);
+  if (can_tell && store.encoding() == Encoding::raw) {
+    const auto failure = failure_of([&] { store.read_awaited(0, scratch); });
+    REQUIRE(failure);
+    CHECK(failure->code() == Errc::corrupt_image);
+  }
+  CHECK(::ftruncate(file.get(), 100) == 0);
+  CHECK_FALSE(sys::try_read_cached(file, byte, kPageSize));
+  expect(0);  // what is mapped is still whole
 }
 
 TEST_CASE("a frame that was just decoded is not decoded again", "[store]") {
