@@ -138,11 +138,22 @@ void Record::finish(const std::function<void(const std::string&)>& tell) {
   head_.record_done = 1;
 }
 
+void Record::keep_so_far() {
+  // Whoever touches a page meanwhile waits: not for a handful.
+  if (head_.recorded - kept_ <= kept_ / 8) return;
+  kept_ = head_.recorded;
+  try {
+    write();
+  } catch (const Error&) {
+    // finish() will say so.
+  }
+}
+
 void Record::write() {
   if (!ended_) look_at_files();
   const std::vector<std::uint64_t> pages = merged_pages();
   PageStore::Scratch scratch;
-  write_working_set(orders_.working_set, image_, pages, std::move(file_pages_),
+  write_working_set(orders_.working_set, image_, pages, std::exchange(file_pages_, {}),
                     [&](std::uint64_t page) { return store_.read(page, 1, scratch); });
 }
 

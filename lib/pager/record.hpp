@@ -60,6 +60,10 @@ class Record {
   /// `tell` hears why that fails.
   void finish(const std::function<void(const std::string&)>& tell);
 
+  /// The same before the end, for a restore that comes sooner: when it is quiet, and there is
+  /// something new.
+  void keep_so_far();
+
  private:
   std::vector<std::uint64_t> merged_pages();
   void write();
@@ -74,6 +78,7 @@ class Record {
   std::vector<bool> touched_;  // by stored page
   std::vector<FilePages> file_pages_;
   bool ended_ = false;
+  std::uint64_t kept_ = 0;  // of the record, by keep_so_far()
   std::optional<Clock::time_point> began_;
   std::chrono::milliseconds next_look_{20};  // since began_; then ever later
 };

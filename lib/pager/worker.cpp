@@ -45,6 +45,9 @@ constexpr std::uint16_t kManyFaults = 4, kManyAreas = 4;
 /// How long faults must have been quiet before the rest is filled in.
 constexpr milliseconds kQuiet{20};
 
+/// How long they must have been for what has been recorded so far to be kept.
+constexpr milliseconds kQuietRecord{1000};
+
 /// Faults that follow each other sooner than this are waited for without sleeping, for so long.
 constexpr std::chrono::microseconds kThick{100};
 constexpr milliseconds kLookOut{5};
@@ -556,6 +559,8 @@ Worker::End Worker::serve(const sys::Fd& partner) {
       if (!busy) wake_everybody();
     }
     if (record_.active() && !process_ended_ && record_.wants_files(now)) record_.look_at_files();
+    if (record_.active() && !process_ended_ && now - last_fault_ >= kQuietRecord)
+      record_.keep_so_far();
     if (record_.active() && (process_ended_ || record_.is_over(now))) end_recording();
     for (const std::size_t i : watched)
       if (!spaces_[i].deferred.empty()) retry_deferred(i);

@@ -610,6 +610,25 @@ TEST_CASE("what a process touches is kept and is there at once the next time") {
   CHECK(restored.ask("check?") == "ok");
 }
 
+TEST_CASE("what a process has touched is kept when it is quiet, and what follows at its end") {
+  Fixture fixture{"large_memory", {"16"}};
+  const auto pages = [&] {
+    return fs::exists(fixture.working_set())
+               ? icecore::Image::open(fixture.image()).info().working_set_pages
+               : 0;
+  };
+  Restored restored{
+      fixture.image(),
+      {.loading = Loading::lazy, .fill = Fill::never, .record_for = std::chrono::hours{1}}};
+  REQUIRE(restored.ask("sample?") == "ok");
+  await([&] { return pages() >= 16; }, "no working set");
+  CHECK(pages() < 4000);
+  CHECK(restored.ask("check?") == "ok");
+  restored.conversation().tell("exit 0");
+  CHECK(restored.process().wait() == 0);
+  await([&] { return pages() > 4000; }, "what followed is not kept");
+}
+
 TEST_CASE("what a process touches after its last output is not kept") {
   const bool connected = GENERATE(false, true);  // then output may leave unseen
   Arguments arguments{"16"};
