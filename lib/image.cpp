@@ -95,11 +95,14 @@ struct DescriptorText {
 };
 
 std::string describe_socket(const state::SocketObjectT& socket) {
-  constexpr int kUnix = 1, kInet = 2, kInet6 = 10;
+  constexpr int kUnix = 1, kInet = 2, kInet6 = 10, kStream = 1, kRaw = 3, kUdp = 17, kUdpLite = 136;
   std::string text = socket.family == kUnix                              ? "unix"
                      : socket.family != kInet && socket.family != kInet6 ? "netlink"
-                     : socket.type == 1                                  ? "TCP"
-                                                                         : "UDP";
+                     : socket.type == kStream                            ? "TCP"
+                     : socket.type == kRaw                               ? "raw"
+                     : socket.protocol == kUdp                           ? "UDP"
+                     : socket.protocol == kUdpLite                       ? "UDP-Lite"
+                                                                         : "ICMP";
   if (socket.listening) text += ", listening";
   if (socket.peer >= 0) text += fmt::format(", connected to socket {}", socket.peer);
   if (socket.peer_gone) text += ", hung up";

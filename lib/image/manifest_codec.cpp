@@ -165,6 +165,7 @@ class UnpackedSize {
     add(socket->groups());
     add(socket->received());
     add(socket->memberships());
+    add(socket->waiting());
   }
 
   void add(const state::Membership* membership) {

@@ -108,10 +108,10 @@ void validate_connection(const state::SocketObjectT& socket, bool is_tcp) {
 }
 
 void validate_membership(const state::MembershipT& membership, const state::SocketObjectT& socket) {
-  constexpr int kInet = 2, kInet6 = 10, kUdp = 17;
+  constexpr int kInet = 2, kInet6 = 10, kStream = 1;
   constexpr std::size_t kMaxInterface = 15, kIpBytes = 16, kIpv6Bytes = 28, kMaxSources = 65536;
   const std::vector<std::uint8_t>& group = membership.group;
-  require(socket.protocol == kUdp && (socket.family == kInet || socket.family == kInet6),
+  require(socket.type != kStream && (socket.family == kInet || socket.family == kInet6),
           "a multicast group of a socket of family {}", socket.family);
   const std::size_t bytes = group.size();
   require((bytes == kIpBytes && group[0] == kInet && group[1] == 0) ||
@@ -129,14 +129,18 @@ void validate_socket(std::size_t index,
                      const std::vector<std::unique_ptr<state::SocketObjectT>>& all) {
   constexpr int kUnix = 1, kInet = 2, kInet6 = 10, kNetlink = 16;
   constexpr int kStream = 1, kDatagram = 2, kRaw = 3, kPackets = 5, kTcp = 6, kUdp = 17;
-  constexpr std::size_t kMaxOption = 256;
+  constexpr int kUdpLite = 136, kIcmp = 1, kIcmpv6 = 58;
+  constexpr std::size_t kMaxOption = std::size_t{4096} * 8;  // BPF_MAXINSNS
   const state::SocketObjectT& socket = *all[index];
   const bool is_inet = socket.family == kInet || socket.family == kInet6;
   const bool is_known =
       (socket.family == kUnix &&
        (socket.type == kStream || socket.type == kDatagram || socket.type == kPackets)) ||
       (is_inet && socket.type == kStream && socket.protocol == kTcp) ||
-      (is_inet && socket.type == kDatagram && socket.protocol == kUdp) ||
+      (is_inet && socket.type == kDatagram &&
+       (socket.protocol == kUdp || socket.protocol == kUdpLite ||
+        socket.protocol == (socket.family == kInet ? kIcmp : kIcmpv6))) ||
+      (is_inet && socket.type == kRaw) ||
       (socket.family == kNetlink && (socket.type == kDatagram || socket.type == kRaw));
   require(is_known, "a socket of family {}, type {}, protocol {}", socket.family, socket.type,
           socket.protocol);
@@ -156,8 +160,8 @@ void validate_socket(std::size_t index,
     validate_message(*message, socket);
   }
   if (socket.connection) validate_connection(socket, is_inet && socket.type == kStream);
-  require(socket.received.empty() ||
-              (is_inet && socket.type == kStream && (socket.peer >= 0 || socket.connection)),
+  require(socket.received.empty() || (is_inet && socket.type == kStream &&
+                                      (socket.peer >= 0 || socket.peer_gone || socket.connection)),
           "a socket that has received what nobody sent");
   validate_optional_index(socket.peer, all.size(), "socket connected to");
   if (socket.peer < 0) return;
@@ -173,9 +177,30 @@ void validate_socket(std::size_t index,
           "a socket connected to one that is not connected to it");
 }
 
+void validate_waiting(const state::SocketObjectT& socket,
+                      const std::vector<std::unique_ptr<state::SocketObjectT>>& all) {
+  constexpr int kUnix = 1, kDatagram = 2;
+  for (const std::uint32_t index : socket.waiting) {
+    validate_index(index, all.size(), "socket that waits to be accepted");
+    const state::SocketObjectT& client = *all[index];
+    require(socket.family == kUnix && socket.type != kDatagram && socket.listening &&
+                client.family == kUnix && client.type == socket.type && client.peer < 0 &&
+                !client.peer_gone && !client.listening,
+            "a socket that cannot wait to be accepted");
+  }
+}
+
 void validate_sockets(const state::DescriptorsT& table) {
   for (const auto& socket : table.sockets) require(socket != nullptr, "an absent socket");
   for (std::size_t i = 0; i < table.sockets.size(); ++i) validate_socket(i, table.sockets);
+  for (const auto& socket : table.sockets) {
+    for (const auto& message : socket->messages)
+      for (const int number : message->descriptors)
+        require(number >= 0 ||
+                    static_cast<std::size_t>(-1 - std::int64_t{number}) < table.descriptions.size(),
+                "a message with description {}", -1 - std::int64_t{number});
+    validate_waiting(*socket, table.sockets);
+  }
 }
 
 constexpr std::size_t kTerminalSettings = 44;  // struct termios2
@@ -185,7 +210,7 @@ void validate_pty(const state::PtyObjectT& pty, const state::ProcessT& process) 
   constexpr std::size_t kMostInput = 4096, kMostOutput = 1 << 20;
   require(pty.number < kMaxNumber && pty.slave <= state::SlaveState::MAX &&
               pty.stopped_output <= state::StoppedOutput::MAX &&
-              pty.settings.size() == kTerminalSettings,
+              pty.settings.size() == (pty.hung_up ? 0 : kTerminalSettings),
           "pseudo terminal {} with settings of {} bytes", pty.number, pty.settings.size());
   require(pty.input.size() <= kMostInput && pty.output.size() <= kMostOutput &&
               pty.lines.size() <= kMostInput,
@@ -197,6 +222,8 @@ void validate_pty(const state::PtyObjectT& pty, const state::ProcessT& process) 
     bytes += line.bytes();
   }
   require(bytes <= pty.input.size(), "pseudo terminal {} has lines of {} bytes", pty.number, bytes);
+  require(!pty.hung_up || (!pty.controls && pty.input.empty() && pty.output.empty()),
+          "pseudo terminal {} goes on without its master", pty.number);
   require(!pty.controls || process.session == process.pid,
           "pseudo terminal {} controls a session of others", pty.number);
 }

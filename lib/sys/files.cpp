@@ -262,6 +262,18 @@ void rename_file(const std::string& from, const std::string& to) {
   checked([&] { return ::rename(from.c_str(), to.c_str()); }, "rename {} to {}", from, to);
 }
 
+void make_directory(const std::string& path) {
+  checked([&] { return ::mkdir(path.c_str(), 0700); }, "make the directory {}", path);
+}
+
+void remove_directory(const std::string& path) {
+  checked([&] { return ::rmdir(path.c_str()); }, "remove the directory {}", path);
+}
+
+void make_fifo(const std::string& path) {
+  checked([&] { return ::mkfifo(path.c_str(), 0600); }, "make the fifo {}", path);
+}
+
 void set_owner_and_mode(const std::string& path, uid_t user, gid_t group, mode_t mode) {
   checked([&] { return ::lchown(path.c_str(), user, group); }, "give {} to user {}", path, user);
   checked([&] { return ::chmod(path.c_str(), mode); }, "set the mode of {}", path);

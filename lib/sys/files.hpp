@@ -97,6 +97,10 @@ bool other_end_closed(const Fd& pipe);
 void remove_file(const std::string& path);
 /// Replaces what has the new name.
 void rename_file(const std::string& from, const std::string& to);
+/// For its owner only, until set_owner_and_mode().
+void make_directory(const std::string& path);
+void remove_directory(const std::string& path);
+void make_fifo(const std::string& path);
 void set_owner_and_mode(const std::string& path, uid_t user, gid_t group, mode_t mode);
 
 // ---- files without a name --------------------------------------------------------------------

@@ -14,6 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstddef>
+
 #include "sys/call.hpp"
 
 namespace icecore::sys {
@@ -72,6 +75,20 @@ Fd try_lock_process(pid_t pid) {
 }
 
 void unlock(const Fd& lock) noexcept { ::flock(lock.get(), LOCK_UN); }
+
+EndedProcess::EndedProcess() {
+  constexpr std::size_t kStack = 16 << 10;
+  alignas(16) std::array<std::byte, kStack> stack;
+  // Until it has ended the caller stands still: nothing of it is copied.
+  pid_ = checked(
+      [&] {
+        return ::clone([](void*) { return 0; }, stack.data() + stack.size(), CLONE_VM | CLONE_VFORK,
+                       nullptr);
+      },
+      "start a process");
+}
+
+EndedProcess::~EndedProcess() { ::waitpid(pid_, nullptr, __WALL); }
 
 Fd copy_descriptor(const Fd& pidfd, int number) {
   return Fd{

@@ -60,6 +60,19 @@ Fd open_process(pid_t pid);
 Fd try_lock_process(pid_t pid);
 /// Also where a child of ours has a copy of the descriptor.
 void unlock(const Fd& lock) noexcept;
+/// A child that has ended and is only reaped at the end of this.  Its end is no SIGCHLD, and only
+/// who waits with __WALL finds it.
+class EndedProcess {
+ public:
+  EndedProcess();
+  EndedProcess(const EndedProcess&) = delete;
+  EndedProcess& operator=(const EndedProcess&) = delete;
+  ~EndedProcess();
+  pid_t pid() const noexcept { return pid_; }
+
+ private:
+  pid_t pid_;
+};
 
 /// A copy of descriptor `number` of another process: the same open file description.
 Fd copy_descriptor(const Fd& pidfd, int number);

@@ -107,7 +107,7 @@ UnixSocket UnixSockets::find(std::uint64_t inode) const {
         break;
       case UNIX_DIAG_ICONS:
         for (std::size_t i = 0; i < attribute.value.size() / sizeof(std::uint32_t); ++i)
-          found->waiting.insert(attribute.word(i));
+          found->waiting.push_back(attribute.word(i));
         break;
       case UNIX_DIAG_RQLEN:
         found->backlog = attribute.word(1);
@@ -129,10 +129,10 @@ UnixSocket UnixSockets::find(std::uint64_t inode) const {
   return *found;
 }
 
-std::map<std::uint64_t, int> shut_udp_sockets(int family) {
+std::map<std::uint64_t, int> shut_udp_sockets(int family, int protocol) {
   ::inet_diag_req_v2 question{};
   question.sdiag_family = static_cast<std::uint8_t>(family);
-  question.sdiag_protocol = IPPROTO_UDP;
+  question.sdiag_protocol = static_cast<std::uint8_t>(protocol);
   question.idiag_states = ~0U;
   std::map<std::uint64_t, int> shut;
   ask<::inet_diag_msg>(make_socket({AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG}), question, About::all,

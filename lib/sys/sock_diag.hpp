@@ -15,16 +15,16 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <utility>
+#include <vector>
 
 #include "sys/fd.hpp"
 
 namespace icecore::sys {
 
 struct UnixSocket {
-  std::optional<std::uint64_t> peer;  ///< inode; 0: see above
-  std::set<std::uint64_t> waiting;    ///< inodes of those that wait to be accepted
+  std::optional<std::uint64_t> peer;   ///< inode; 0: see above
+  std::vector<std::uint64_t> waiting;  ///< inodes of those that wait to be accepted, in order
   std::uint32_t backlog = 0;
   int shut = 0;  ///< directions that are shut: 1 read, 2 write
   std::optional<std::pair<std::uint64_t, std::uint64_t>> file;  ///< device and inode of its name
@@ -41,8 +41,8 @@ class UnixSockets {
   Fd netlink_;
 };
 
-/// How the UDP sockets of one family are shut down, 1 read, 2 write, 3 both, by inode; those that
-/// are, and have a port.  None where the kernel does not tell.
-std::map<std::uint64_t, int> shut_udp_sockets(int family);
+/// How the UDP (or UDP-Lite) sockets of one family are shut down, 1 read, 2 write, 3 both, by
+/// inode; those that are, and have a port.  None where the kernel does not tell.
+std::map<std::uint64_t, int> shut_udp_sockets(int family, int protocol);
 
 }  // namespace icecore::sys

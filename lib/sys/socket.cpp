@@ -3,8 +3,10 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/kcmp.h>
 #include <linux/netlink.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -21,6 +23,7 @@
 
 #include "sys/call.hpp"
 #include "sys/files.hpp"
+#include "sys/process.hpp"
 
 namespace icecore::sys {
 namespace {
@@ -28,6 +31,7 @@ namespace {
 constexpr std::size_t kMaxOption = 256;
 // SIOCUNIXFILE; <linux/un.h> cannot be included beside <sys/un.h>.
 constexpr unsigned long kOpenUnixFile = SIOCPROTOPRIVATE;
+constexpr int kLockOfBuffers = 72;  // SO_BUF_LOCK, Linux 5.14
 
 const ::sockaddr* as_address(std::span<const std::uint8_t> address) {
   return reinterpret_cast<const ::sockaddr*>(address.data());
@@ -150,6 +154,28 @@ void connect(const Fd& socket, std::span<const std::uint8_t> address) {
     throw_errno(err, fmt::format("connect a socket to {}", address_text(address)));
 }
 
+int try_connect_here(const Fd& socket, std::span<const std::uint8_t> address) {
+  constexpr ::timeval kPatience{.tv_sec = 5, .tv_usec = 0};
+  ::timeval before{};
+  ::socklen_t size = sizeof before;
+  checked([&] { return ::getsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &before, &size); },
+          "read the patience of a socket");
+  const auto set = [&](const ::timeval& time) {
+    checked([&] { return ::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time); },
+            "set the patience of a socket");
+  };
+  set(kPatience);
+  const int err = try_connect(socket, address);
+  if (err == EINPROGRESS)
+    throw Error{
+        Errc::io,
+        fmt::format("connect a socket to {}, on this machine itself: no answer in {} s: does "
+                    "a firewall drop what the machine sends to itself?",
+                    address_text(address), kPatience.tv_sec)};
+  set(before);
+  return err;
+}
+
 void listen(const Fd& socket, int backlog) {
   checked([&] { return ::listen(socket.get(), backlog); }, "listen at a socket");
 }
@@ -177,6 +203,31 @@ bool try_set_socket_option(const Fd& socket, int level, int name,
 void set_socket_option(const Fd& socket, int level, int name, std::span<const std::uint8_t> value) {
   if (!try_set_socket_option(socket, level, name, value))
     throw_errno(errno, fmt::format("set option {} of level {} of a socket", name, level));
+}
+
+std::optional<Bytes> socket_filter(const Fd& socket) {
+  ::socklen_t instructions = 0;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_GET_FILTER, nullptr, &instructions) != 0)
+    return std::nullopt;
+  Bytes filter(instructions * sizeof(::sock_filter));
+  if (filter.empty()) return filter;
+  // Whoever has the socket too may change it meanwhile; never by more than there is room for.
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_GET_FILTER, filter.data(), &instructions) != 0)
+    return std::nullopt;
+  filter.resize(instructions * sizeof(::sock_filter));
+  return filter;
+}
+
+void set_socket_filter(const Fd& socket, std::span<const std::uint8_t> instructions) {
+  std::vector<::sock_filter> copy(instructions.size() / sizeof(::sock_filter));
+  std::memcpy(copy.data(), instructions.data(), copy.size() * sizeof(::sock_filter));
+  const ::sock_fprog program{.len = static_cast<unsigned short>(copy.size()),
+                             .filter = copy.data()};
+  checked(
+      [&] {
+        return ::setsockopt(socket.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+      },
+      "attach a filter to a socket");
 }
 
 int integer_option(const Fd& socket, int level, int name) {
@@ -271,10 +322,23 @@ Fd accept_from(const Fd& listener, std::span<const std::uint8_t> remote) {
   }
 }
 
+int sent_and_not_read(const Fd& socket) {
+  int bytes = 0;
+  checked([&] { return ::ioctl(socket.get(), SIOCOUTQ, &bytes); },
+          "ask what a socket has sent that nobody has read");
+  return bytes;
+}
+
 bool is_hung_up(const Fd& socket) {
   ::pollfd ask{socket.get(), POLLRDHUP, 0};
   ::poll(&ask, 1, 0);
   return (ask.revents & POLLRDHUP) != 0;
+}
+
+bool has_error(const Fd& socket) {
+  ::pollfd ask{socket.get(), 0, 0};
+  ::poll(&ask, 1, 0);
+  return (ask.revents & POLLERR) != 0;
 }
 
 bool has_input(const Fd& socket) {
@@ -307,7 +371,37 @@ Fd accept_own(const Fd& listener) {
   }
 }
 
-Fd make_hung_up_connection(int family) {
+namespace {
+
+/// Larger than the limits of the system; before the connection is made.
+void make_room_to_receive(const Fd& socket, std::size_t bytes) {
+  constexpr std::size_t kUsual = 1 << 16, kMost = 1 << 29;
+  if (bytes <= kUsual) return;
+  const int room = static_cast<int>(std::min(kMost, 2 * bytes));
+  for (const int option : {SO_RCVBUF, SO_RCVBUFFORCE})
+    ::setsockopt(socket.get(), SOL_SOCKET, option, &room, sizeof room);
+  const int chosen_by_kernel = 0;
+  ::setsockopt(socket.get(), SOL_SOCKET, kLockOfBuffers, &chosen_by_kernel,
+               sizeof chosen_by_kernel);
+}
+
+/// Returns when all of it waits to be read.
+void give_received(const Fd& from, const Fd& to, std::span<const std::uint8_t> received) {
+  constexpr int kAttempts = 5000;
+  const RoomToSend room{from};
+  send_stream(from, received);
+  for (int attempt = 0; peek_stream(to).size() != received.size(); ++attempt) {
+    if (attempt == kAttempts)
+      throw Error{Errc::io, fmt::format("give a TCP connection back the {} bytes that wait in it: "
+                                        "it has no room for them",
+                                        received.size())};
+    pause_for(std::chrono::milliseconds{1});
+  }
+}
+
+}  // namespace
+
+Fd make_hung_up_connection(int family, std::span<const std::uint8_t> received, bool reset) {
   const auto kind = SocketKind{family, SOCK_STREAM, IPPROTO_TCP};
   const Fd listener = make_socket(kind);
   Bytes any(family == AF_INET ? sizeof(::sockaddr_in) : sizeof(::sockaddr_in6));
@@ -328,14 +422,22 @@ Fd make_hung_up_connection(int family) {
   sys::listen(listener, 8);
   const Bytes there = local_address(listener);
   Fd client = make_socket(kind);
-  sys::connect(client, there);
+  make_room_to_receive(client, received.size());
+  if (const int err = try_connect_here(client, there); err != 0)
+    throw_errno(err, fmt::format("connect a socket to {}", address_text(there)));
   const Bytes here = local_address(client);
   for (;;) {
     const Fd accepted{
         checked([&] { return ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC); },
                 "accept a connection")};
     if (remote_address(accepted) != here) continue;  // of somebody else
-    end_without_trace(accepted);
+    give_received(accepted, client, received);
+    if (reset) {
+      end_without_trace(accepted);
+    } else {
+      shut_down(accepted, SHUT_WR + 1);
+      shut_down(client, SHUT_WR + 1);
+    }
     break;
   }
   return client;
@@ -361,12 +463,6 @@ bool same_open_file(const Fd& a, const Fd& b) {
   return checked([&] { return ::syscall(SYS_kcmp, us, us, KCMP_FILE, a.get(), b.get()); },
                  "compare descriptors") == 0;
 }
-
-namespace {
-
-constexpr int kLockOfBuffers = 72;  // SO_BUF_LOCK, Linux 5.14
-
-}  // namespace
 
 RoomToSend::RoomToSend(const Fd& socket)
     : socket_(socket), before_(integer_option(socket, SOL_SOCKET, SO_SNDBUF)), lock_(0) {

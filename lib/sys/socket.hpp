@@ -15,6 +15,12 @@
 //  does that.
 //    listen(2) on a listening socket sets it anew.
 //  * TCP_INFO of a listening socket has its backlog in tcpi_sacked.
+//  * The size that getsockopt(2) is told and tells of a filter (SO_ATTACH_FILTER) counts
+//  instructions,
+//    not bytes; one of extended BPF is EACCES.
+//  * A TCP connection that has ended polls as POLLERR only while it has an error (that it was
+//  reset)
+//    which nobody has been told.
 //  * A socket that was never connected polls as hung up, but not as POLLRDHUP.
 //  * The name of a socket of unix(7) is what was given to bind(2), also after its file has been
 //  moved;
@@ -63,6 +69,9 @@ int try_bind(const Fd& socket, std::span<const std::uint8_t> address);
 int try_connect(const Fd& socket, std::span<const std::uint8_t> address);
 void bind(const Fd& socket, std::span<const std::uint8_t> address);
 void connect(const Fd& socket, std::span<const std::uint8_t> address);
+/// Of a connection of this machine with itself, which takes no time: after seconds without an
+/// answer throws that a firewall may be in the way.
+int try_connect_here(const Fd& socket, std::span<const std::uint8_t> address);
 void listen(const Fd& socket, int backlog);
 /// How: 1 read, 2 write, 3 both.  One without a peer is shut down too (which shutdown(2) does,
 /// although it says ENOTCONN).
@@ -74,6 +83,12 @@ void set_socket_option(const Fd& socket, int level, int name, std::span<const st
 bool try_set_socket_option(const Fd& socket, int level, int name,
                            std::span<const std::uint8_t> value);
 int integer_option(const Fd& socket, int level, int name);
+
+/// The instructions of its filter (struct sock_filter); empty: it has none.  Nothing when it cannot
+/// be read: it is one of extended BPF.
+std::optional<Bytes> socket_filter(const Fd& socket);
+void set_socket_filter(const Fd& socket, std::span<const std::uint8_t> instructions);
+
 void set_integer_option(const Fd& socket, int level, int name, int value);
 
 bool is_listening(const Fd& socket);
@@ -110,8 +125,14 @@ Bytes plain_address(std::span<const std::uint8_t> address);
 /// The connection that came from `remote`; others that come in between are hung up.
 Fd accept_from(const Fd& listener, std::span<const std::uint8_t> remote);
 
+/// Bytes of memory that hold what it has sent and the other end has not read; 0: nothing is left.
+int sent_and_not_read(const Fd& socket);
+
 /// True when it was connected and the other side is gone.
 bool is_hung_up(const Fd& socket);
+
+/// True when its next call will be told of an error.
+bool has_error(const Fd& socket);
 
 /// True when something waits to be read.
 bool has_input(const Fd& socket);
@@ -127,8 +148,9 @@ ConnectedPair make_connected_pair(int type);
 /// A connection to a socket of unix(7) made by ourselves; others that come in between are hung up.
 Fd accept_own(const Fd& listener);
 
-/// A TCP socket whose connection has been reset.
-Fd make_hung_up_connection(int family);
+/// A TCP socket whose connection is over: `received` can be read from it still, then the end, or,
+/// where `reset`, that it has been reset.
+Fd make_hung_up_connection(int family, std::span<const std::uint8_t> received, bool reset);
 
 /// Multicast groups of a netlink socket.
 std::vector<std::uint32_t> netlink_groups(const Fd& socket);

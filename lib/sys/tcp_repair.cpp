@@ -100,8 +100,9 @@ Bytes peek(const Fd& socket, std::size_t size) {
 }
 
 bool has_said_its_end(int state) {
-  constexpr int kFinWait1 = 4, kFinWait2 = 5;  // in <netinet/tcp.h>, which excludes <linux/tcp.h>
-  return state == kFinWait1 || state == kFinWait2;
+  // In <netinet/tcp.h>, which excludes <linux/tcp.h>.
+  constexpr int kFinWait1 = 4, kFinWait2 = 5, kLastAck = 9, kClosing = 11;
+  return state == kFinWait1 || state == kFinWait2 || state == kLastAck || state == kClosing;
 }
 
 /// In repair mode.  False when something has changed meanwhile.

@@ -260,7 +260,7 @@ const Refused kRefused[] = {
     {"zombie", {"child"}},
     {"tcp_connection", {"fd ", "TCP connection from 127.0.0.1 port", "to 127.0.0.1 port"}},
     {"packet_socket", {"fd ", "socket of family 17"}},
-    {"filtered_socket", {"fd ", "SO_ATTACH_FILTER"}},
+    {"filtered_socket", {"fd ", "SO_ATTACH_BPF"}},
     {"descriptor_on_its_way", {"fd ", "open nowhere else"}},
     {"lost_epoll_watch", {"fd ", "epoll", "no descriptor"}},
     {"io_uring", {"fd ", "io_uring"}},

@@ -153,6 +153,61 @@ TEST_CASE("a connection of which one direction has ended goes on") {
   }
 }
 
+/// Nothing reaches the peer as long as this lives.
+class Deaf {
+ public:
+  explicit Deaf(const Descriptor& socket) : socket_(socket) {
+    ::sock_filter nothing{BPF_RET | BPF_K, 0, 0, 0};
+    const ::sock_fprog program{1, &nothing};
+    must(::setsockopt(socket_.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program),
+         "SO_ATTACH_FILTER");
+  }
+  Deaf(const Deaf&) = delete;
+  Deaf& operator=(const Deaf&) = delete;
+  ~Deaf() {
+    const int unused = 0;
+    ::setsockopt(socket_.get(), SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused);
+  }
+
+ private:
+  const Descriptor& socket_;
+};
+
+void await_state(Target& target, const std::string& wanted) {
+  const Deadline deadline{kPatience};
+  while (target.ask("state?") != wanted)
+    if (deadline.passed()) throw std::runtime_error{"not in state " + wanted};
+}
+
+TEST_CASE("a connection that both have ended goes on until the peer has heard of it") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  Connected c;
+  const QuietAddress quiet{peer_of(c.peer.socket())};
+  const bool peer_first = GENERATE(true, false);
+  std::optional<Deaf> deaf;
+  if (peer_first) {
+    c.peer.end();
+    await_acknowledged(c.peer);
+    deaf.emplace(c.peer.socket());
+    CHECK(c.target.ask("end") == "ok");
+    await_state(c.target, "9");  // TCP_LAST_ACK
+  } else {
+    deaf.emplace(c.peer.socket());
+    CHECK(c.target.ask("end") == "ok");
+    c.peer.end();
+    await_state(c.target, "11");  // TCP_CLOSING
+  }
+  icecore::snapshot(c.target.pid(), image,
+                    {.kill = true, .fsync = false, .tcp = TcpConnections::established});
+  c.target.process().await_end();
+  deaf.reset();
+  Restored restored{image, {.tcp = TcpConnections::established}};
+  CHECK(restored.ask("next?") == "end");
+  CHECK(restored.ask("send 1") == "wrong: send: error " + std::to_string(EPIPE));
+  CHECK(c.peer.receives_end());
+}
+
 TEST_CASE("a connection is not restored without being asked for, nor twice") {
   TemporaryFolder folder;
   const fs::path image = folder / "image";

@@ -106,6 +106,8 @@ inline const std::vector<Subject>& subjects() {
       {.name = "signalfds"},
       // two of it would have the same names
       {.name = "unix_sockets", .shares_outside = true},
+      {.name = "socket_options", .shares_outside = true},
+      {.name = "ended_connections"},
       {.name = "listening_sockets", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "multicast_groups", .shares_outside = true},
       {.name = "shared_ports", .shares_outside = true},

@@ -85,6 +85,13 @@ int main(int argc, char** argv) {
                    if (got == 0) return "end";
                    return got == -EAGAIN ? "nothing" : got == 1 ? "a byte" : ::strerror(-got);
                  }},
+                {"state?",
+                 [&](auto&) {
+                   tcp_info info{};
+                   socklen_t size = sizeof info;
+                   must(::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size), "TCP_INFO");
+                   return std::to_string(info.tcpi_state);
+                 }},
                 {"reuse?", [&](auto&) { return option(SOL_SOCKET, SO_REUSEADDR); }},
                 {"agreed?", [&](auto&) {
                    tcp_info info{};

@@ -3,6 +3,7 @@
 // State: the kinds named in the arguments: "FOLDER KIND…".  Each is something that must either come
 // back or be refused by name, never be lost in silence.
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
@@ -58,11 +59,25 @@ static void connect_by_tcp() {
   must(::connect(client, at, size), "connect");
 }
 
+/// Lets everything through.
 static void filter_socket() {
   const int socket = static_cast<int>(must(::socket(AF_INET, SOCK_DGRAM, 0), "socket"));
-  sock_filter all{.code = BPF_RET | BPF_K, .jt = 0, .jf = 0, .k = 0xffff};
-  const sock_fprog program{.len = 1, .filter = &all};
-  must(::setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program), "filter");
+  const bpf_insn program[] = {
+      {.code = BPF_ALU64 | BPF_MOV | BPF_K,
+       .dst_reg = BPF_REG_0,
+       .src_reg = 0,
+       .off = 0,
+       .imm = 0xffff},
+      {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0}};
+  bpf_attr load = {};
+  load.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+  load.insn_cnt = std::size(program);
+  load.insns = reinterpret_cast<std::uintptr_t>(program);
+  load.license = reinterpret_cast<std::uintptr_t>("GPL");
+  const int loaded =
+      static_cast<int>(must(::syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load), "bpf"));
+  must(::setsockopt(socket, SOL_SOCKET, SO_ATTACH_BPF, &loaded, sizeof loaded), "SO_ATTACH_BPF");
+  must(::close(loaded), "close");
 }
 
 static void set_up_io_uring() {

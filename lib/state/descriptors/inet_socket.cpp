@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sockets of TCP, UDP and netlink(7): listening, without a connection, with one that has ended;
-// TCP connections of the process with itself, which are made anew, and with others, which go on if
-// that is wanted.  Who waits to be accepted is not kept: it is hung up when the snapshotted process
-// ends.  Nor are datagrams that wait, which UDP may lose at any time.
+// Sockets of TCP, UDP, UDP-Lite, ICMP ("ping"), raw(7) and netlink(7): listening, without a
+// connection, with one that has ended; TCP connections of the process with itself, which are made
+// anew, and with others, which go on if that is wanted.  Who waits to be accepted is not kept: it
+// is hung up when the snapshotted process ends.  Nor are datagrams that wait, which UDP may lose at
+// any time.
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <thread>
@@ -30,12 +32,37 @@ bool is_udp(const sys::SocketKind& kind) {
   return is_inet(kind.family) && kind.type == SOCK_DGRAM && kind.protocol == IPPROTO_UDP;
 }
 
+bool is_raw(const sys::SocketKind& kind) { return is_inet(kind.family) && kind.type == SOCK_RAW; }
+
+/// Others of datagrams, which have a port, or what is one to them.
+bool is_like_udp(const sys::SocketKind& kind) {
+  const int icmp = kind.family == AF_INET ? int{IPPROTO_ICMP} : int{IPPROTO_ICMPV6};
+  return is_inet(kind.family) && kind.type == SOCK_DGRAM &&
+         (kind.protocol == IPPROTO_UDPLITE || kind.protocol == icmp);
+}
+
+const char* name_of(const sys::SocketKind& kind) {
+  if (is_raw(kind)) return "raw";
+  if (is_udp(kind)) return "UDP";
+  if (!is_like_udp(kind)) return "TCP";
+  return kind.protocol == IPPROTO_UDPLITE ? "UDP-Lite" : "ICMP";
+}
+
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   if (!S_ISSOCK(open.status.st_mode) || !open.link.starts_with("socket:")) return false;
   const sys::SocketKind kind = sys::socket_kind(open.copy);
   if (kind.family == AF_UNIX) return false;
   // A connection as standard stream is the caller's to replace, as from inetd.
   return open.number > 2 || !is_tcp(kind) || sys::remote_address(open.copy).empty();
+}
+
+/// The same address with any port.
+sys::Bytes without_port(sys::Bytes address) {
+  // Of both families it follows the family.
+  static_assert(offsetof(::sockaddr_in, sin_port) == offsetof(::sockaddr_in6, sin6_port));
+  std::fill_n(address.begin() + offsetof(::sockaddr_in, sin_port), sizeof(::in_port_t),
+              std::uint8_t{0});
+  return address;
 }
 
 /// It belongs to whoever restores.
@@ -154,9 +181,12 @@ void capture_outside(DescriptorCapture& all, const OpenDescription& open, int tc
                             "go on (with CAP_NET_ADMIN), with --tcp close the restored process "
                             "finds it reset",
                             who)};
-  if (tcp_state != TCP_ESTABLISHED && tcp_state != TCP_CLOSE_WAIT && tcp_state != TCP_FIN_WAIT1 &&
-      tcp_state != TCP_FIN_WAIT2)
+  if (tcp_state != TCP_ESTABLISHED && tcp_state != TCP_CLOSE_WAIT && !has_ended(tcp_state))
     throw Error{Errc::unsupported, who + ": is ending: cannot be snapshotted; try again"};
+  // Its place is taken by one that drops everything, while it is read and made.
+  if (!sys::socket_filter(open.copy).value_or(sys::Bytes{}).empty())
+    throw Error{Errc::unsupported,
+                who + ": has a filter (SO_ATTACH_FILTER): cannot be kept established"};
   auto& held = all.capture.held_connections;
   if (!held) held.emplace(connections_with_others(all), all.capture.is_last);
   sys::TcpConnection connection = held->read(open.copy);
@@ -196,10 +226,9 @@ void capture_tcp(DescriptorCapture& all, const OpenDescription& open, std::int32
       return;
     case TCP_CLOSE:
       object.peer_gone = sys::is_hung_up(open.copy);
-      if (object.peer_gone && !sys::peek_stream(open.copy).empty())
-        throw Error{Errc::unsupported,
-                    "TCP connection that has ended: what it has received has not been read: cannot "
-                    "be snapshotted yet"};
+      if (!object.peer_gone) return;
+      object.ended = !sys::has_error(open.copy);
+      object.received = sys::peek_stream(open.copy);
       return;
     case TCP_SYN_SENT:
     case TCP_SYN_RECV:
@@ -211,17 +240,34 @@ void capture_tcp(DescriptorCapture& all, const OpenDescription& open, std::int32
 }
 
 /// One that the process has just sent to itself is not the network's to lose.
-void refuse_own_datagrams(const DescriptorCapture& all, const OpenDescription& open) {
+void refuse_own_datagrams(const DescriptorCapture& all, const OpenDescription& open,
+                          const sys::SocketKind& kind) {
   if (!sys::has_input(open.copy)) return;
   std::set<std::uint16_t> ports;
   for (const FoundDescriptor& found : all.found)
-    if (S_ISSOCK(found.status.st_mode) && is_udp(sys::socket_kind(found.copy)))
+    if (S_ISSOCK(found.status.st_mode) && sys::socket_kind(found.copy).protocol == kind.protocol)
       ports.insert(sys::port_of(sys::local_address(found.copy)));
   for (const sys::SocketMessage& message : sys::peek_messages(open.copy))
     if (ports.contains(sys::port_of(message.from)))
       throw Error{Errc::unsupported,
-                  "UDP socket: a datagram that the process has sent to itself waits in it: cannot "
-                  "be snapshotted yet; try again"};
+                  fmt::format("{} socket: a datagram that the process has sent to itself waits in "
+                              "it: cannot be snapshotted yet; try again",
+                              name_of(kind))};
+}
+
+/// Of those that are not asked for how they are shut down.
+void refuse_shut_down(const OpenDescription& open, const sys::SocketKind& kind) {
+  if (sys::is_hung_up(open.copy))
+    throw Error{Errc::unsupported, fmt::format("{} socket: is shut down for reading: cannot be "
+                                               "snapshotted yet",
+                                               name_of(kind))};
+}
+
+/// An address that a new socket would not get here.
+bool is_free_address(const state::SocketObjectT& object, const sys::SocketKind& kind) {
+  sys::Bytes address = object.local;
+  if (kind.type != SOCK_RAW) address = without_port(std::move(address));
+  return sys::try_bind(sys::make_socket(kind), address) == EADDRNOTAVAIL;
 }
 
 void capture_memberships(DescriptorCapture& all, const OpenDescription& open,
@@ -250,23 +296,29 @@ void capture_netlink(const OpenDescription& open, state::SocketObjectT& object) 
 
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   const sys::SocketKind kind = sys::socket_kind(open.copy);
-  if (!is_tcp(kind) && !is_udp(kind) && kind.family != AF_NETLINK)
+  if (!is_tcp(kind) && !is_udp(kind) && !is_like_udp(kind) && !is_raw(kind) &&
+      kind.family != AF_NETLINK)
     throw Error{Errc::unsupported,
                 fmt::format("socket of family {}, type {}, protocol {}: cannot be snapshotted yet",
                             kind.family, kind.type, kind.protocol)};
   state::SocketT reference;
   reference.socket = capture_socket(all, open, kind);
   state::SocketObjectT& object = object_at(all, reference.socket);
+  if (is_inet(kind.family)) object.free_address = is_free_address(object, kind);
   if (is_tcp(kind)) {
     capture_tcp(all, open, reference.socket);
     return opened(reference);
   }
-  if (is_udp(kind)) {
-    refuse_own_datagrams(all, open);
+  if (is_udp(kind) || is_like_udp(kind) || is_raw(kind)) {
     capture_memberships(all, open, object);
     object.remote = sys::remote_address(open.copy);
-    auto [shut, first] = all.shut_udp_sockets.try_emplace(kind.family);
-    if (first) shut->second = sys::shut_udp_sockets(kind.family);
+  }
+  if (is_udp(kind) || is_like_udp(kind)) refuse_own_datagrams(all, open, kind);
+  const bool is_told = is_udp(kind) || (is_like_udp(kind) && kind.protocol == IPPROTO_UDPLITE);
+  if (is_raw(kind) || (is_like_udp(kind) && !is_told)) refuse_shut_down(open, kind);
+  if (is_told) {
+    auto [shut, first] = all.shut_udp_sockets.try_emplace({kind.family, kind.protocol});
+    if (first) shut->second = sys::shut_udp_sockets(kind.family, kind.protocol);
     if (const auto how = shut->second.find(open.status.st_ino); how != shut->second.end())
       object.shut = static_cast<std::uint8_t>(how->second);
   }
@@ -286,10 +338,31 @@ bool has_option(const state::SocketObjectT& object, int level, int name) {
   });
 }
 
+/// Where nobody has to have the address: what the kernel tells of that option is not the program's.
+class FreeAddress {
+ public:
+  FreeAddress(const sys::Fd& socket, const state::SocketObjectT& object)
+      : socket_(socket),
+        needed_(object.free_address && !has_option(object, IPPROTO_IP, IP_FREEBIND)) {
+    if (needed_) sys::set_integer_option(socket_, IPPROTO_IP, IP_FREEBIND, 1);
+  }
+  FreeAddress(const FreeAddress&) = delete;
+  FreeAddress& operator=(const FreeAddress&) = delete;
+  ~FreeAddress() {
+    constexpr std::array<std::uint8_t, sizeof(int)> kOff{};
+    if (needed_) sys::try_set_socket_option(socket_, IPPROTO_IP, IP_FREEBIND, kOff);
+  }
+
+ private:
+  const sys::Fd& socket_;
+  bool needed_;
+};
+
 /// It takes a name for itself, where a connection comes with one.
 bool takes_name(const state::SocketObjectT& object) {
-  return (is_tcp(kind_of(object)) || is_udp(kind_of(object))) && !object.connection &&
-         object.peer < 0 && !object.peer_gone && sys::port_of(object.local) != 0;
+  return (is_tcp(kind_of(object)) || is_udp(kind_of(object)) || is_like_udp(kind_of(object))) &&
+         !object.connection && object.peer < 0 && !object.peer_gone &&
+         sys::port_of(object.local) != 0;
 }
 
 /// Another one of the process has its port: both have allowed that once, which may not show any
@@ -314,7 +387,10 @@ int try_bind(const sys::Fd& socket, const state::SocketObjectT& object, bool sha
   };
   if (tcp || shared) allow(SO_REUSEADDR);
   if (shared && (tcp || !reused)) allow(SO_REUSEPORT);
-  const int err = sys::try_bind(socket, object.local);
+  const int err = [&] {
+    const FreeAddress free{socket, object};
+    return sys::try_bind(socket, object.local);
+  }();
   if (tcp && !shared && !reused && !object.listening)
     sys::set_integer_option(socket, SOL_SOCKET, SO_REUSEADDR, 0);
   return err;
@@ -336,7 +412,7 @@ std::optional<Connection> try_connect(const state::SocketObjectT& client,
   const sys::Fd listener = bound(sys::make_socket(kind_of(server)), server);
   sys::listen(listener, 8);
   Connection made{.client = bound(make_socket_for(client), client), .server = {}};
-  if (const int err = sys::try_connect(made.client, client.remote); err == EADDRNOTAVAIL)
+  if (const int err = sys::try_connect_here(made.client, client.remote); err == EADDRNOTAVAIL)
     return std::nullopt;
   else if (err != 0)
     sys::throw_errno(err, fmt::format("connect a socket to {}", sys::address_text(client.remote)));
@@ -384,15 +460,6 @@ void rebuild_netlink(const sys::Fd& socket, const state::SocketObjectT& object) 
   ::sockaddr_nl remote{};
   std::memcpy(&remote, object.remote.data(), std::min(sizeof remote, object.remote.size()));
   if (remote.nl_pid != 0 || remote.nl_groups != 0) sys::connect(socket, object.remote);
-}
-
-/// The same address with any port.
-sys::Bytes without_port(sys::Bytes address) {
-  // Of both families it follows the family.
-  static_assert(offsetof(::sockaddr_in, sin_port) == offsetof(::sockaddr_in6, sin6_port));
-  std::fill_n(address.begin() + offsetof(::sockaddr_in, sin_port), sizeof(::in_port_t),
-              std::uint8_t{0});
-  return address;
 }
 
 std::string connection_text(const state::SocketObjectT& object) {
@@ -482,7 +549,8 @@ void rebuild_inet_socket(DescriptorRebuild& all, std::size_t index) {
   const state::SocketObjectT& object = *all.process.descriptors->sockets[index];
   if (object.peer >= 0 || goes_on(object, all.options)) return;  // made with its connection
   if (is_found_reset(object, all.options)) {
-    all.sockets[index] = sys::make_hung_up_connection(object.family);
+    all.sockets[index] = sys::make_hung_up_connection(
+        object.family, object.peer_gone ? object.received : sys::Bytes{}, !object.ended);
     rebuild_socket_options(all.sockets[index], object, false);
     return;
   }
@@ -520,7 +588,7 @@ void check_inet_socket(const state::SocketObjectT& object, const RestoreOptions&
   if (!is_inet(object.family) || object.peer_gone || sys::port_of(object.local) == 0) return;
   const sys::Fd probe = make_socket_for(object);
   const int err = try_bind(probe, object, false);
-  const char* const protocol = is_tcp(kind_of(object)) ? "TCP" : "UDP";
+  const char* const protocol = name_of(kind_of(object));
   const std::string address = sys::address_text(object.local);
   if (err == EADDRINUSE)
     refusals.add_transient(

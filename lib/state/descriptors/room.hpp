@@ -16,12 +16,16 @@
 #include "state/capture.hpp"
 #include "sys/files.hpp"
 #include "sys/multicast.hpp"
+#include "sys/process.hpp"
 #include "sys/socket.hpp"
 #include "tracee/call_stream.hpp"
 
 namespace icecore {
 
-/// One descriptor as it is found in the process.
+/// Numbers from here on stand for what no descriptor leads to: it waits in a socket.
+constexpr int kInFlight = 1 << 30;
+
+/// One descriptor as it is found in the process, or what waits in a socket.
 struct FoundDescriptor {
   int number;
   sys::Fd copy;
@@ -32,6 +36,7 @@ struct FoundDescriptor {
 /// One open file description of the process, by one of its descriptors.
 struct OpenDescription {
   int number;           ///< lowest descriptor that leads to it
+  std::string place;    ///< /proc/PID/fd/N
   std::string link;     ///< what /proc/PID/fd/N leads to
   const sys::Fd& copy;  ///< ours, of the same description
   sys::FileStatus status;
@@ -49,12 +54,15 @@ struct DescriptorCapture {
   std::set<std::uint64_t> writable_pipes = {};
   std::vector<std::unique_ptr<state::SocketObjectT>> sockets = {};
   std::map<std::uint64_t, std::int32_t> socket_index = {};  ///< by inode
-  /// UDP sockets that are shut down, by inode; of a family once it is asked for.
-  std::map<int, std::map<std::uint64_t, int>> shut_udp_sockets = {};
+  /// UDP sockets that are shut down, by inode; of a family and protocol once they are asked for.
+  std::map<std::pair<int, int>, std::map<std::uint64_t, int>> shut_udp_sockets = {};
   std::optional<std::vector<sys::MulticastGroup>> multicast_groups = {};
   /// Descriptors of TCP connections, by their own address and the other one; once it is asked for.
   std::optional<std::map<std::pair<sys::Bytes, sys::Bytes>, const FoundDescriptor*>> connections =
       {};
+  /// What waits in sockets of unix(7), by inode.  Nobody looks twice: of an empty datagram the
+  /// kernel tells only once.
+  std::map<std::uint64_t, std::vector<sys::SocketMessage>> messages = {};
   std::vector<std::unique_ptr<state::PtyObjectT>> ptys = {};
   std::map<unsigned, std::int32_t> pty_index = {};  ///< by number
   std::unique_ptr<state::TerminalT>& terminal;      ///< that controls the process, outside of it
@@ -78,6 +86,9 @@ struct DescriptorRebuild {
   std::set<std::pair<std::int32_t, bool>> given_ends = {};  ///< index, write end: handed out once
   std::vector<sys::Fd> sockets = {};                        ///< by index
   std::map<std::int32_t, PtyEnds> ptys = {};                ///< by index
+  std::map<std::uint64_t, sys::EndedProcess> ended_processes = {};  ///< by PidFd.ended
+  /// Directories that have been deleted, by device and inode of the original.
+  std::map<std::pair<std::uint64_t, std::uint64_t>, sys::Fd> deleted_directories = {};
   std::map<std::size_t, sys::Fd> other_ends = {};  ///< that nobody holds, while sockets are filled
 };
 
@@ -91,6 +102,9 @@ struct DescriptorFinish {
 
 /// The descriptor of that number; nullptr when the process has none.
 const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int number);
+
+/// What a message in a socket names (SocketMessage.descriptors); nothing: it is not there.
+std::optional<std::uint32_t> description_behind(const state::DescriptorsT& image, int number);
 
 struct DescriptorRoom {
   /// True when this kind is its own.
@@ -113,6 +127,10 @@ void fill_pipe(const sys::Fd& write_end, const state::PipeObjectT& pipe);
 
 /// What has to wait until all slaves of pseudo terminals are open: after that no more can be.
 void settle_pairs(DescriptorRebuild& all);
+
+/// Gives the process its controlling terminal, if that is a pair of its own, and opens what leads
+/// to it by the name of /dev/tty.  Part of the last step.
+void finish_pairs(const DescriptorFinish& stage);
 
 /// What inotify instances watch; as late as possible, since we open files ourselves.  `root` stands
 /// before every path.

@@ -2,7 +2,9 @@
 //
 // What sockets of all kinds have in common: their kind, their name, and their options, held against
 // those of a socket that has just been made.
+#include <linux/icmp.h>
 #include <linux/netlink.h>
+#include <netinet/icmp6.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -27,7 +29,7 @@ constexpr int kPassPidfd = 76, kBufferLock = 72, kTimestampNew = 63, kTimestampN
               kTimestampingNew = 65, kTxRehash = 74, kReserveMemory = 73, kPassRights = 83,
               kPreferBusyPoll = 69, kBusyPollBudget = 70, kLocalPortRange = 51, kTcpTxDelay = 37,
               kTcpInq = 36, kUdpSegment = 103, kUdpGro = 104, kUdpNoCheck6Tx = 101,
-              kUdpNoCheck6Rx = 102;
+              kUdpNoCheck6Rx = 102, kUdpLiteSendCover = 10, kUdpLiteReceiveCover = 11;
 
 constexpr std::array kOptions{
     KnownOption{SOL_SOCKET, SO_REUSEADDR},
@@ -37,6 +39,7 @@ constexpr std::array kOptions{
     KnownOption{SOL_SOCKET, SO_KEEPALIVE},
     KnownOption{SOL_SOCKET, SO_BROADCAST},
     KnownOption{SOL_SOCKET, SO_DONTROUTE},
+    KnownOption{SOL_SOCKET, SO_NO_CHECK},
     KnownOption{SOL_SOCKET, SO_LINGER},
     KnownOption{SOL_SOCKET, SO_OOBINLINE},
     KnownOption{SOL_SOCKET, SO_RCVLOWAT},
@@ -64,6 +67,7 @@ constexpr std::array kOptions{
     KnownOption{SOL_SOCKET, kPassPidfd},
     KnownOption{SOL_SOCKET, kPassRights, true},
     KnownOption{SOL_SOCKET, SO_PEEK_OFF, true},
+    KnownOption{SOL_SOCKET, SO_LOCK_FILTER},
     KnownOption{IPPROTO_IP, IP_TOS},
     KnownOption{IPPROTO_IP, IP_TTL},
     KnownOption{IPPROTO_IP, IP_FREEBIND},
@@ -104,6 +108,13 @@ constexpr std::array kOptions{
     KnownOption{IPPROTO_IPV6, IPV6_ADDR_PREFERENCES},
     KnownOption{IPPROTO_IPV6, IPV6_MINHOPCOUNT},
     KnownOption{SOL_SOCKET, SO_PRIORITY},  // after IP_TOS, which sets it too
+    KnownOption{IPPROTO_IP, IP_HDRINCL},
+    KnownOption{IPPROTO_IP, IP_NODEFRAG},
+    KnownOption{SOL_RAW, ICMP_FILTER},
+    KnownOption{IPPROTO_ICMPV6, ICMP6_FILTER},
+    KnownOption{SOL_RAW, IPV6_CHECKSUM},
+    KnownOption{IPPROTO_UDPLITE, kUdpLiteSendCover},
+    KnownOption{IPPROTO_UDPLITE, kUdpLiteReceiveCover},
     KnownOption{IPPROTO_TCP, TCP_NODELAY},
     KnownOption{IPPROTO_TCP, TCP_CORK, true},
     KnownOption{IPPROTO_TCP, TCP_KEEPIDLE},
@@ -157,8 +168,13 @@ bool has_level(const sys::SocketKind& kind, int level) {
       return kind.family == AF_INET6;
     case SOL_NETLINK:
       return kind.family == AF_NETLINK;
+    case SOL_RAW:
+      return (kind.family == AF_INET || kind.family == AF_INET6) && kind.type == SOCK_RAW;
+    case IPPROTO_ICMPV6:
+      return kind.family == AF_INET6 && kind.type == SOCK_RAW && kind.protocol == level;
     default:
-      return (kind.family == AF_INET || kind.family == AF_INET6) && kind.protocol == level;
+      return (kind.family == AF_INET || kind.family == AF_INET6) && kind.protocol == level &&
+             kind.type != SOCK_RAW;
   }
 }
 
@@ -186,15 +202,22 @@ void refuse_what_cannot_be_read(const sys::Fd& socket, const sys::SocketKind& ki
   const auto refuse = [](const char* what) {
     throw Error{Errc::unsupported, fmt::format("socket: {}: cannot be snapshotted yet", what)};
   };
-  constexpr int kGetFilter = 26;
-  const auto filter = sys::socket_option(socket, SOL_SOCKET, kGetFilter);
-  if (!filter || !filter->empty()) refuse("has a filter (SO_ATTACH_FILTER)");
   if (has_level(kind, IPPROTO_TCP)) {
     const auto ulp = sys::socket_option(socket, IPPROTO_TCP, TCP_ULP);
     if (ulp && !ulp->empty() && ulp->front() != 0) refuse("has an upper layer (TCP_ULP, as TLS)");
   }
   if (has_level(kind, IPPROTO_UDP) && sys::integer_option(socket, IPPROTO_UDP, 1) != 0)
     refuse("holds data back (UDP_CORK)");
+}
+
+/// Before what locks it.
+void capture_filter(const sys::Fd& socket,
+                    std::vector<std::unique_ptr<state::SocketOptionT>>& options) {
+  auto filter = sys::socket_filter(socket);
+  if (!filter)
+    throw Error{Errc::unsupported,
+                "socket: has a filter of extended BPF (SO_ATTACH_BPF): cannot be snapshotted yet"};
+  if (!filter->empty()) options.push_back(option(SOL_SOCKET, SO_ATTACH_FILTER, *std::move(filter)));
 }
 
 /// Buffers that the program has sized; the others are the kernel's.
@@ -220,15 +243,24 @@ void rebuild_buffer(const sys::Fd& socket, int name, int size) {
                             got, size)};
 }
 
+bool is_filter(const state::SocketOptionT& option) {
+  return option.level == SOL_SOCKET && option.name == SO_ATTACH_FILTER;
+}
+
 void rebuild_option(const sys::Fd& socket, const state::SocketOptionT& option) {
   if (option.level == SOL_SOCKET && (option.name == SO_SNDBUF || option.name == SO_RCVBUF))
     return rebuild_buffer(socket, option.name, integer(option.value));
+  if (is_filter(option)) return sys::set_socket_filter(socket, option.value);
   // A socket that was accepted has some from the one that listens, as IPV6_V6ONLY.
   if (sys::socket_option(socket, option.level, option.name) != option.value)
     sys::set_socket_option(socket, option.level, option.name, option.value);
 }
 
-bool is_late(const state::SocketOptionT& option) {
+/// A filter is there before anything may reach the socket from outside, but after what comes from
+/// ourselves.
+bool is_late(const state::SocketObjectT& object, const state::SocketOptionT& option) {
+  if (is_filter(option) || (option.level == SOL_SOCKET && option.name == SO_LOCK_FILTER))
+    return object.family == AF_UNIX || object.peer >= 0;
   if (option.level == SOL_SOCKET && (option.name == SO_SNDBUF || option.name == SO_RCVBUF))
     return option.name == SO_SNDBUF;
   const auto known = std::ranges::find_if(kOptions, [&](const KnownOption& k) {
@@ -248,6 +280,7 @@ std::vector<std::unique_ptr<state::SocketOptionT>> capture_socket_options(
   std::vector<std::unique_ptr<state::SocketOptionT>> options;
   const sys::Fd fresh = sys::make_socket(kind);
   const bool connected = !sys::remote_address(socket).empty() || sys::is_hung_up(socket);
+  capture_filter(socket, options);
   for (const KnownOption& known : kOptions) {
     if (!has_level(kind, known.level) || (known.unconnected && connected) ||
         (kind.type == SOCK_STREAM && is_multicast(known)))
@@ -262,7 +295,7 @@ std::vector<std::unique_ptr<state::SocketOptionT>> capture_socket_options(
 
 void rebuild_socket_options(const sys::Fd& socket, const state::SocketObjectT& object, bool late) {
   for (const auto& option : object.options)
-    if (is_late(*option) == late) rebuild_option(socket, *option);
+    if (is_late(object, *option) == late) rebuild_option(socket, *option);
 }
 
 std::int32_t socket_index(DescriptorCapture& all, std::uint64_t inode) {
