@@ -103,6 +103,12 @@ inline const std::vector<Subject>& subjects() {
        .changing = {"fd 3", "fd 4", "fd 5", "fd 6", "fd 7", "fd 8", "fd 9", "fd 10", "fd 11",
                     "fd 12", "fd 13", "fd 14", "fd 15", "fd 16"}},
       {.name = "own_terminal", .changing = {"fd 3", "fd 4"}},
+      {.name = "terminal_by_name", .changing = {"fd 3"}},
+      {.name = "terminal_by_name",
+       .arguments = {"NAMED"},
+       .changing = {"fd 3"},
+       .variant = " named"},
+      {.name = "hung_up_terminals", .changing = {"fd 3", "fd 4", "fd 5", "fd 6"}},
       {.name = "signalfds"},
       // two of it would have the same names
       {.name = "unix_sockets", .shares_outside = true},

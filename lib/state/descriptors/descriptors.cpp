@@ -445,6 +445,7 @@ void DescriptorPlan::finish(CallStream& calls) const {
     const auto finish = room_of(description.open.type).finish;
     if (is_open[i] && finish != nullptr) finish(stage, description, lowest[i]);
   }
+  finish_pairs(stage);
   for (std::size_t i = 0; i < lowest.size(); ++i)
     if (is_open[i]) finish_ownership(stage, *image_.descriptions[i], lowest[i]);
 }

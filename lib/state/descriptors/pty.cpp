@@ -7,6 +7,8 @@
 // What waits can only be found by taking it, so it is put back at once: input as if it were typed,
 // under settings that let every byte through and no others see it (no echo, no signals), with the
 // ends of lines where they were.
+//
+// A slave without its master is hung up, and has nothing else left.
 #include <asm/termbits.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -25,6 +27,7 @@ namespace icecore {
 namespace pty {
 
 constexpr std::uint64_t kTakeControllingTerminal = 0x540e;  // TIOCSCTTY
+constexpr std::uint64_t kOpenSlave = 0x5441;                // TIOCGPTPEER
 constexpr std::size_t kMostInput =
     4000;  // of 4095: beyond, bytes wait that have not been looked at
 constexpr std::uint64_t kSysAdmin = std::uint64_t{1} << 21;
@@ -64,8 +67,23 @@ const FoundDescriptor* master_of(const DescriptorCapture& all, unsigned number) 
   return nullptr;
 }
 
+/// The controlling terminal of the process, opened by that name; when it is a pair of its own.
+std::optional<unsigned> own_terminal(const DescriptorCapture& all, const sys::FileStatus& status) {
+  if (!S_ISCHR(status.st_mode) || status.st_rdev != ::makedev(5, 0)) return std::nullopt;
+  const auto stat = sys::read_stat(all.capture.pid);
+  if (!stat || ::major(stat->terminal) != 136) return std::nullopt;
+  const unsigned number = ::minor(stat->terminal);
+  return master_of(all, number) == nullptr ? std::nullopt : std::optional{number};
+}
+
+bool is_hung_up(const OpenDescription& open) {
+  return S_ISCHR(open.status.st_mode) && ::major(open.status.st_rdev) == 136 &&
+         open.link == slave_path(::minor(open.status.st_rdev)) + " (deleted)";
+}
+
 bool matches(const DescriptorCapture& all, const OpenDescription& open) {
-  if (is_master(open.status, open.link)) return true;
+  if (is_master(open.status, open.link) || is_hung_up(open) || own_terminal(all, open.status))
+    return true;
   if (!S_ISCHR(open.status.st_mode) || ::major(open.status.st_rdev) != 136) return false;
   const unsigned number = ::minor(open.status.st_rdev);
   return open.link == slave_path(number) && master_of(all, number) != nullptr;
@@ -251,15 +269,16 @@ std::unique_ptr<state::PtyObjectT> capture_pair(const DescriptorCapture& all, un
     refuse(number, "has another line discipline than N_TTY: cannot be kept");
   const auto slave = std::ranges::find_if(
       all.found, [&](const FoundDescriptor& found) { return is_slave_of(found, number); });
-  const bool is_open = slave != all.found.end();
+  const bool is_open =
+      slave != all.found.end() || std::ranges::any_of(all.found, [&](const FoundDescriptor& found) {
+        return own_terminal(all, found.status) == number;
+      });
   pty->slave = is_open                                         ? state::SlaveState::open
                : (sys::terminal_events(master) & POLLHUP) != 0 ? state::SlaveState::closed
                                                                : state::SlaveState::never_open;
   const auto stat = sys::read_stat(all.capture.pid);
   const pid_t session = sys::session_of_slave(master);
   pty->controls = stat && session == all.capture.pid && stat->terminal == ::makedev(136, number);
-  if (pty->controls && !is_open)
-    refuse(number, "is the controlling terminal, and closed: cannot be kept");
   refuse_others(all, *pty, session);
 
   const auto settings = sys::terminal_settings(master);
@@ -268,8 +287,10 @@ std::unique_ptr<state::PtyObjectT> capture_pair(const DescriptorCapture& all, un
   pty->rows = window.rows, pty->columns = window.columns;
   pty->width = window.width, pty->height = window.height;
   pty->locked = sys::is_locked(master);
+  if (pty->controls && pty->locked && slave == all.found.end())
+    refuse(number, "is the controlling terminal, closed and locked: cannot be kept");
   pty->packet_mode = sys::has_packet_mode(master);
-  pty->exclusive = is_open && sys::is_exclusive(slave->copy);
+  pty->exclusive = slave != all.found.end() && sys::is_exclusive(slave->copy);
   if (const auto file = sys::try_status(slave_path(number));
       file && file->st_rdev == ::makedev(136, number)) {
     pty->has_file = true;
@@ -280,10 +301,38 @@ std::unique_ptr<state::PtyObjectT> capture_pair(const DescriptorCapture& all, un
   return pty;
 }
 
+/// Its number may be that of another pair by now.
+state::OpenUnion capture_hung_up(DescriptorCapture& all, const OpenDescription& open) {
+  constexpr unsigned kHungUp = 1U << 31;
+  const unsigned number = ::minor(open.status.st_rdev);
+  const auto [at, fresh] =
+      all.pty_index.try_emplace(number | kHungUp, static_cast<std::int32_t>(all.ptys.size()));
+  if (fresh) {
+    all.ptys.push_back(std::make_unique<state::PtyObjectT>());
+    all.ptys.back()->number = number;
+    all.ptys.back()->hung_up = true;
+  }
+  state::PtyT pty;
+  pty.pty = at->second;
+  return opened(pty);
+}
+
+/// It is opened by the process itself, later than these are set.
+void refuse_signals(const OpenDescription& open) {
+  if ((open.flags & O_ASYNC) != 0 || sys::signal_owner(open.copy) ||
+      sys::owner_signal(open.copy) != 0)
+    throw Error{Errc::unsupported,
+                "/dev/tty: sends signals (O_ASYNC, F_SETOWN): cannot be snapshotted yet"};
+}
+
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
+  if (is_hung_up(open)) return capture_hung_up(all, open);
+  const auto by_name = own_terminal(all, open.status);
+  if (by_name) refuse_signals(open);
   const auto own_number = sys::pair_number(open.copy);
-  const unsigned number =
-      is_master(open.status, open.link) && own_number ? *own_number : ::minor(open.status.st_rdev);
+  const unsigned number = is_master(open.status, open.link) && own_number ? *own_number
+                          : by_name                                       ? *by_name
+                                    : ::minor(open.status.st_rdev);
   const bool master = is_master(open.status, open.link);
   auto at = all.pty_index.find(number);
   if (at == all.pty_index.end()) {
@@ -294,6 +343,7 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   state::PtyT pty;
   pty.pty = at->second;
   pty.master = master;
+  pty.by_name = by_name.has_value();
   return opened(pty);
 }
 
@@ -302,6 +352,7 @@ state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
 
 PtyEnds rebuild_pair(const state::PtyObjectT& pty) {
   PtyEnds ends{.master = sys::make_pair(pty.number), .slave = {}};
+  if (pty.hung_up) return ends;
   sys::set_window_size(ends.master, {pty.rows, pty.columns, pty.width, pty.height});
   const std::string path = slave_path(*sys::pair_number(ends.master));
   if (const auto file = sys::try_status(path);
@@ -329,37 +380,83 @@ sys::Fd rebuild(DescriptorRebuild& all, const state::DescriptionT& description, 
                  rebuild_pair(*all.process.descriptors->ptys[static_cast<std::size_t>(pty.pty)]))
              .first;
   const int flags = static_cast<int>(description.flags);
+  // One by the name of /dev/tty takes the place of this once the terminal controls the process.
   if (!pty.master) return sys::open_slave(at->second.master, flags);
   sys::Fd master = sys::duplicate(at->second.master.get());
   sys::set_status_flags(master, flags);
   return master;
 }
 
-/// The first slave of the terminal that controls the session becomes that once more.
-void finish(const DescriptorFinish& stage, const state::DescriptionT& description, int number) {
-  const auto slave_that_controls = [&](const auto& other) {
-    const auto* pty = other->open.AsPty();
-    return pty != nullptr && !pty->master &&
-           stage.image.ptys[static_cast<std::size_t>(pty->pty)]->controls;
-  };
-  const auto first = std::ranges::find_if(stage.image.descriptions, slave_that_controls);
-  if (first != stage.image.descriptions.end() && first->get() == &description)
-    stage.calls.call("take the controlling terminal", SYS_ioctl,
-                     {static_cast<std::uint64_t>(number), kTakeControllingTerminal, 0});
+std::uint64_t as_argument(int number) { return static_cast<std::uint64_t>(number); }
+
+/// Makes a call at once; the descriptor that it gives.
+int run_for_descriptor(const DescriptorFinish& stage, const char* what, long call,
+                       std::initializer_list<std::uint64_t> arguments) {
+  stage.calls.run();
+  stage.calls.call(what, call, arguments);
+  return static_cast<int>(stage.calls.run_for(0));
+}
+
+/// By a slave, or where all are closed by one that is only opened for that.
+void take_terminal(const DescriptorFinish& stage, int slave, int master) {
+  const int number = slave >= 0
+                         ? slave
+                         : run_for_descriptor(stage, "open a slave", SYS_ioctl,
+                                              {as_argument(master), kOpenSlave, O_RDWR | O_NOCTTY});
+  stage.calls.call("take the controlling terminal", SYS_ioctl,
+                   {as_argument(number), kTakeControllingTerminal, 0});
+  if (slave < 0) stage.calls.call("close a slave", SYS_close, {as_argument(number)});
+}
+
+/// In the place of one that has been opened by another name.
+void open_by_name(const DescriptorFinish& stage, std::uint32_t description) {
+  const std::string tty = "/dev/tty";
+  const auto flags = stage.image.descriptions[description]->flags;
+  stage.calls.run();
+  CallList& list = stage.calls.room(1, 32);
+  const std::uint64_t name = list.put_string(tty);
+  list.call("open /dev/tty", SYS_openat,
+            {as_argument(AT_FDCWD), name, flags | std::uint64_t{O_NOCTTY}, 0});
+  const auto opened = static_cast<int>(stage.calls.run_for(0));
+  for (const state::Descriptor& descriptor : stage.image.descriptors)
+    if (descriptor.description() == description)
+      stage.calls.call("place a descriptor", SYS_dup3,
+                       {as_argument(opened), as_argument(descriptor.number()),
+                        descriptor.close_on_exec() ? std::uint64_t{O_CLOEXEC} : 0});
+  stage.calls.call("close a descriptor", SYS_close, {as_argument(opened)});
 }
 
 }  // namespace pty
 
+void finish_pairs(const DescriptorFinish& stage) {
+  const auto in_control = [&](std::uint32_t description) -> const state::PtyT* {
+    const auto* pty = stage.image.descriptions[description]->open.AsPty();
+    if (pty == nullptr || !stage.is_open[description] ||
+        !stage.image.ptys[static_cast<std::size_t>(pty->pty)]->controls)
+      return nullptr;
+    return pty;
+  };
+  int slave = -1, master = -1;
+  for (const state::Descriptor& descriptor : stage.image.descriptors)
+    if (const auto* pty = in_control(descriptor.description()); pty != nullptr && !pty->by_name)
+      (pty->master ? master : slave) = descriptor.number();
+  if (slave < 0 && master < 0) return;
+  pty::take_terminal(stage, slave, master);
+  for (std::uint32_t i = 0; i < stage.image.descriptions.size(); ++i)
+    if (const auto* pty = in_control(i); pty != nullptr && pty->by_name)
+      pty::open_by_name(stage, i);
+}
+
 void settle_pairs(DescriptorRebuild& all) {
   for (const auto& [index, ends] : all.ptys) {
     const state::PtyObjectT& pty = *all.process.descriptors->ptys[static_cast<std::size_t>(index)];
+    if (pty.hung_up) continue;  // by the end of its master
     if (pty.exclusive && ends.slave) sys::make_exclusive(ends.slave);
     if (pty.locked) sys::set_locked(ends.master, true);
   }
   all.ptys.clear();
 }
 
-const DescriptorRoom pty_room{pty::matches, pty::capture, state::Open::Pty, pty::rebuild,
-                              pty::finish};
+const DescriptorRoom pty_room{pty::matches, pty::capture, state::Open::Pty, pty::rebuild};
 
 }  // namespace icecore
