@@ -129,11 +129,11 @@ ProcessRebuild::ProcessRebuild(const state::ProcessT& image, const PageStore& st
   if (const ClockOffsets forward = clock_offsets(image_); forward.needed())
     sys::set_clocks_of_children_forward(forward.monotonic_ns, forward.boottime_ns);
   process_.emplace(area_bytes(image_), image_.pid, false);
-  if (in_namespace) sys::make_children_in_own_namespace();
   if (uses_seccomp(image_)) suspend_seccomp_of_stub(process_->pid());
   descriptions_ = rebuild_descriptions(
       image_, options_, root_, process_->pid(),
       [&](std::int32_t file, int flags) { return kept_files_->open(file, flags); });
+  if (in_namespace) sys::make_children_in_own_namespace();
   plan_.emplace(*image_.descriptors, descriptions_, files_.size());
 }
 

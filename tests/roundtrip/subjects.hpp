@@ -110,6 +110,7 @@ inline const std::vector<Subject>& subjects() {
        .variant = " named"},
       {.name = "hung_up_terminals", .changing = {"fd 3", "fd 4", "fd 5", "fd 6"}},
       {.name = "signalfds"},
+      {.name = "ended_processes"},
       // two of it would have the same names
       {.name = "unix_sockets", .shares_outside = true},
       {.name = "socket_options", .shares_outside = true},
