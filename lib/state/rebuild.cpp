@@ -511,6 +511,9 @@ ProcessRebuild::Running ProcessRebuild::let_run() {
     running.init_pidfd = release_init();
   }
   release_connections(*image_.descriptors, descriptions_, options_);
+  // What the process closes is closed from its first instruction on: a pipe ends, a name is free.
+  descriptions_.clear();
+  kept_files_.reset();
   // Whoever is let go of finds it waiting, before any instruction of the program.
   if (image_.stopped) sys::send_signal(process_->pidfd(), SIGSTOP);
   running.pidfd = process_->let_run();
