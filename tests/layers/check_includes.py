@@ -44,7 +44,7 @@ MAY_INCLUDE = {
 OWN_FOLDER_WITHOUT_PATH = ("lib/", "tools/", "bench/", "tests/targets/")
 
 # What rooms of state/ share although it has code of its own.
-SHARED_IN_STATE = {"lib/state/capture", "lib/state/file_table", "lib/state/invocation", "lib/state/segments", "lib/state/signals", "lib/state/timeouts", "lib/state/terminal"}
+SHARED_IN_STATE = {"lib/state/capture", "lib/state/descriptors/deleted", "lib/state/file_table", "lib/state/invocation", "lib/state/segments", "lib/state/signals", "lib/state/timeouts", "lib/state/terminal"}
 
 # What calls all rooms, in each direction; contents is a part of rebuild.
 STATE_ENTRANCES = {"lib/state/process", "lib/state/rebuild", "lib/state/contents"}

@@ -113,8 +113,11 @@ inline const std::vector<Subject>& subjects() {
       {.name = "ended_processes"},
       // two of it would have the same names
       {.name = "unix_sockets", .shares_outside = true},
+      {.name = "passed_descriptors", .arguments = {"FOLDER"}, .shares_outside = true},
+      {.name = "waiting_connections", .shares_outside = true},
       {.name = "socket_options", .shares_outside = true},
       {.name = "ended_connections"},
+      {.name = "deleted_places", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "listening_sockets", .arguments = {"FOLDER"}, .shares_outside = true},
       {.name = "multicast_groups", .shares_outside = true},
       {.name = "shared_ports", .shares_outside = true},

@@ -17,6 +17,7 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -78,6 +79,22 @@ static void filter_socket() {
       static_cast<int>(must(::syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load), "bpf"));
   must(::setsockopt(socket, SOL_SOCKET, SO_ATTACH_BPF, &loaded, sizeof loaded), "SO_ATTACH_BPF");
   must(::close(loaded), "close");
+}
+
+/// A connection of the process with itself, not accepted, over which something has been sent.
+static void leave_bytes_unaccepted() {
+  const int listener = static_cast<int>(must(::socket(AF_UNIX, SOCK_STREAM, 0), "socket"));
+  const int waiting = static_cast<int>(must(::socket(AF_UNIX, SOCK_STREAM, 0), "socket"));
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  socklen_t size = sizeof name.sun_family;  // any
+  auto* const at = reinterpret_cast<sockaddr*>(&name);
+  must(::bind(listener, at, size), "bind");
+  must(::listen(listener, 1), "listen");
+  size = sizeof name;
+  must(::getsockname(listener, at, &size), "getsockname");
+  must(::connect(waiting, at, size), "connect");
+  must(::send(waiting, "x", 1, 0), "send");
 }
 
 static void set_up_io_uring() {
@@ -298,10 +315,9 @@ static void pass_away(int descriptor) {
   must(::close(descriptor), "close");
 }
 
+/// Not of a kind that may wait there.
 static void pass_last_descriptor() {
-  int pipe[2];
-  must(::pipe(pipe), "pipe");
-  pass_away(pipe[0]);
+  pass_away(static_cast<int>(must(::epoll_create1(0), "epoll_create1")));
 }
 
 static void lose_epoll_watch() {
@@ -372,6 +388,7 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"tcp_connection", connect_by_tcp},
     {"packet_socket", [] { must(::socket(AF_PACKET, SOCK_DGRAM, 0), "socket"); }},
     {"filtered_socket", filter_socket},
+    {"unaccepted_bytes", leave_bytes_unaccepted},
     {"descriptor_on_its_way", pass_last_descriptor},
     {"lost_epoll_watch", lose_epoll_watch},
     {"ambiguous_timer", create_ambiguous_timer},

@@ -10,16 +10,19 @@
 #include <map>
 #include <numeric>
 #include <set>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "state/descriptors/ownership.hpp"
 #include "state/descriptors/room.hpp"
 #include "state/descriptors/sockets.hpp"
+#include "state/file_table.hpp"
 #include "state/invocation.hpp"
 #include "state/terminal.hpp"
 #include "sys/check.hpp"
 #include "sys/epoll.hpp"
+#include "sys/process.hpp"
 #include "sys/procfs.hpp"
 #include "sys/terminal.hpp"
 
@@ -70,8 +73,81 @@ std::vector<FoundDescriptor> find_all(Capture& capture) {
   return all;
 }
 
+bool is_among(const std::vector<FoundDescriptor>& all, const sys::Fd& file,
+              const sys::FileStatus& status) {
+  return std::ranges::any_of(all, [&](const FoundDescriptor& found) {
+    return found.status.st_ino == status.st_ino && found.status.st_dev == status.st_dev &&
+           sys::same_open_file(found.copy, file);
+  });
+}
+
+/// Adds what waits in sockets and has no number, also in such sockets themselves.
+void find_in_flight(DescriptorCapture& shared, std::vector<FoundDescriptor>& all) {
+  int next = kInFlight;
+  const auto look_into = [&](std::size_t index) {
+    if (!may_hold_descriptors(shared, all[index])) return;
+    const auto [messages, fresh] = shared.messages.try_emplace(all[index].status.st_ino);
+    if (!fresh) return;
+    messages->second = sys::peek_messages(all[index].copy);
+    for (const sys::SocketMessage& message : messages->second)
+      for (const sys::Fd& passed : message.descriptors) {
+        const sys::FileStatus status = sys::status(passed);
+        if (!is_among(all, passed, status))
+          all.push_back({.number = next++,
+                         .copy = sys::duplicate(passed.get()),
+                         .status = status,
+                         .flags = sys::status_flags(passed)});
+      }
+  };
+  // What is found may be the other end of one that seemed to lead outside.
+  std::size_t known = 0;
+  do {
+    known = all.size();
+    for (std::size_t i = 0; i < all.size(); ++i) look_into(i);
+  } while (all.size() != known);
+}
+
+bool is_in_flight(int number) { return number >= kInFlight; }
+
+std::string name_of(int number) {
+  return is_in_flight(number) ? "a descriptor that waits in a unix socket and is open nowhere else"
+                              : fmt::format("fd {}", number);
+}
+
+/// Kinds that are as they were without the last step, which only a descriptor of the process can
+/// have.
+bool may_be_in_flight(state::Open kind) {
+  constexpr std::array kKinds{
+      state::Open::RegularFile, state::Open::Directory, state::Open::Device,
+      state::Open::Pipe,        state::Open::EventFd,   state::Open::SignalFd,
+      state::Open::PathOnly,    state::Open::Fifo,      state::Open::Socket};
+  return std::ranges::find(kKinds, kind) != kKinds.end();
+}
+
+bool may_be_in_flight(const state::DescriptorsT& image, const state::DescriptionT& description) {
+  const auto is_lease = [](const state::FileLock& lock) {
+    return lock.kind() == state::LockKind::lease || lock.kind() == state::LockKind::process;
+  };
+  if (description.async || description.owner_signal != 0 ||
+      description.owner != state::SignalOwner::none ||
+      std::ranges::any_of(description.locks, is_lease))
+    return false;
+  if (description.open.type != state::Open::Socket) return may_be_in_flight(description.open.type);
+  const state::SocketObjectT& socket = object_of(image, description);
+  return socket.family == AF_UNIX && !socket.listening;
+}
+
+/// Messages name what has no number by its description.
+void name_in_flight(state::DescriptorsT& image, const std::map<int, std::uint32_t>& in_flight) {
+  for (const auto& socket : image.sockets)
+    for (const auto& message : socket->messages)
+      for (int& number : message->descriptors)
+        if (const auto at = in_flight.find(number); at != in_flight.end())
+          number = -1 - static_cast<int>(at->second);
+}
+
 /// Gives equal numbers to descriptors of one description: the index of the lowest of them.
-std::vector<std::size_t> group_by_description(pid_t pid, const std::vector<FoundDescriptor>& all) {
+std::vector<std::size_t> group_by_description(pid_t pid, std::span<const FoundDescriptor> all) {
   std::vector<std::size_t> order(all.size());
   std::iota(order.begin(), order.end(), 0U);
   // Only descriptors of one inode can be the same; those are put in the kernel's order.
@@ -128,8 +204,13 @@ state::OpenUnion capture_one(DescriptorCapture& shared, const OpenDescription& o
   if (std::ranges::find(shared.capture.outside, open.number) != shared.capture.outside.end() ||
       is_invocation_file(open.link))
     return external_room.capture(shared, open);
-  for (const DescriptorRoom* room : kRooms)
-    if (room->matches(shared, open)) return room->capture(shared, open);
+  for (const DescriptorRoom* room : kRooms) {
+    if (!room->matches(shared, open)) continue;
+    if (is_in_flight(open.number) && !may_be_in_flight(room->kind))
+      throw Error{Errc::unsupported,
+                  fmt::format("{}: cannot be snapshotted yet", state::EnumNameOpen(room->kind))};
+    return room->capture(shared, open);
+  }
   throw Error{Errc::unsupported, fmt::format("{}: cannot be snapshotted yet", kind_of(open.link))};
 }
 
@@ -147,6 +228,16 @@ std::vector<int> lowest_numbers(const state::DescriptorsT& image) {
     if (known < 0) known = descriptor.number();
   }
   return lowest;
+}
+
+/// Descriptions that messages name.
+std::set<std::uint32_t> waiting_in_sockets(const state::DescriptorsT& image) {
+  std::set<std::uint32_t> waiting;
+  for (const auto& socket : image.sockets)
+    for (const auto& message : socket->messages)
+      for (const int number : message->descriptors)
+        if (const auto index = description_behind(image, number)) waiting.insert(*index);
+  return waiting;
 }
 
 /// What the caller has put in the place of a descriptor may be something that epoll does not take.
@@ -182,6 +273,12 @@ bool has_successor(const state::ExternalT& external, int number) {
 
 }  // namespace
 
+std::optional<std::uint32_t> description_behind(const state::DescriptorsT& image, int number) {
+  if (number < 0) return static_cast<std::uint32_t>(-1 - number);
+  const state::Descriptor* const descriptor = find_descriptor(image, number);
+  return descriptor == nullptr ? std::nullopt : std::optional{descriptor->description()};
+}
+
 const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int number) {
   const auto at = std::ranges::lower_bound(image.descriptors, number, {},
                                            [](const state::Descriptor& d) { return d.number(); });
@@ -191,21 +288,30 @@ const state::Descriptor* find_descriptor(const state::DescriptorsT& image, int n
 std::unique_ptr<state::DescriptorsT> capture_descriptors(
     Capture& capture, std::unique_ptr<state::TerminalT>& terminal) {
   auto image = std::make_unique<state::DescriptorsT>();
-  const std::vector<FoundDescriptor> all = find_all(capture);
+  std::vector<FoundDescriptor> all = find_all(capture);
+  const std::size_t numbered = all.size();
   DescriptorCapture shared{.capture = capture, .found = all, .terminal = terminal};
+  find_in_flight(shared, all);
   note_terminal(shared);
-  const std::vector<std::size_t> lowest = group_by_description(capture.pid, all);
+  std::vector<std::size_t> lowest =
+      group_by_description(capture.pid, std::span{all}.first(numbered));
+  for (std::size_t i = numbered; i < all.size(); ++i) lowest.push_back(i);
   note_pipe_ends(all, shared);
 
   std::map<std::size_t, std::uint32_t> description_of;  // by index of the lowest descriptor
+  std::map<int, std::uint32_t> in_flight;               // by the numbers that stand for them
   for (std::size_t i = 0; i < all.size(); ++i) {
     const int number = all[i].number;
+    const pid_t holder = is_in_flight(number) ? sys::current_process() : capture.pid;
+    const int held = is_in_flight(number) ? all[i].copy.get() : number;
+    const std::string place = fmt::format("/proc/{}/fd/{}", holder, held);
     OpenDescription open{.number = number,
-                         .link = sys::read_link(fmt::format("/proc/{}/fd/{}", capture.pid, number)),
+                         .place = place,
+                         .link = sys::read_link(place),
                          .copy = all[i].copy,
                          .status = all[i].status,
                          .flags = all[i].flags,
-                         .info = sys::DescriptorInfo{capture.pid, number}};
+                         .info = sys::DescriptorInfo{holder, held}};
     auto known = description_of.find(lowest[i]);
     if (known == description_of.end() ||
         is_standard_stream(*image->descriptions[known->second], number)) {
@@ -215,7 +321,7 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(
         description->open = capture_one(shared, open);
         capture_ownership(shared, open, *description);
       } catch (const Error& e) {
-        capture.refusals.add("fd {}: {}", number, e.what());
+        capture.refusals.add("{}: {}", name_of(number), e.what());
         continue;
       }
       const auto index = static_cast<std::uint32_t>(image->descriptions.size());
@@ -225,7 +331,10 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(
       else
         known->second = index;
     }
-    image->descriptors.emplace_back(number, known->second, open.info.close_on_exec());
+    if (is_in_flight(number))
+      in_flight.emplace(number, known->second);
+    else
+      image->descriptors.emplace_back(number, known->second, open.info.close_on_exec());
   }
   try {
     refuse_mixed_pipes(shared);
@@ -234,6 +343,12 @@ std::unique_ptr<state::DescriptorsT> capture_descriptors(
   }
   image->pipes = std::move(shared.pipes);
   image->sockets = std::move(shared.sockets);
+  for (const auto& [number, index] : in_flight)
+    if (const state::DescriptionT& description = *image->descriptions[index];
+        !may_be_in_flight(*image, description))
+      capture.refusals.add("{}: {}: cannot be snapshotted yet", name_of(number),
+                           state::EnumNameOpen(description.open.type));
+  name_in_flight(*image, in_flight);
   image->ptys = std::move(shared.ptys);
   return image;
 }
@@ -245,14 +360,22 @@ std::vector<sys::Fd> rebuild_descriptions(const state::ProcessT& process,
   const state::DescriptorsT& image = *process.descriptors;
   const std::vector<int> lowest = lowest_numbers(image);
   std::vector<sys::Fd> descriptions;
+  const std::set<std::uint32_t> in_flight = waiting_in_sockets(image);
   for (std::size_t i = 0; i < image.descriptions.size(); ++i) {
     const state::DescriptionT& description = *image.descriptions[i];
+    const bool waits = lowest[i] < 0 && in_flight.contains(static_cast<std::uint32_t>(i));
+    if (waits && !may_be_in_flight(image, description))
+      throw Error{Errc::corrupt_image,
+                  "the image has a descriptor in a socket that cannot be there"};
     descriptions.push_back(
-        lowest[i] < 0 ? sys::Fd{}
-                      : room_of(description.open.type).rebuild(shared, description, lowest[i]));
+        lowest[i] < 0 && !waits
+            ? sys::Fd{}
+            : room_of(description.open.type).rebuild(shared, description, lowest[i]));
     if (descriptions.back()) take_locks(descriptions.back(), description, lowest[i]);
   }
   fill_sockets(shared, descriptions);
+  for (std::size_t i = 0; i < descriptions.size(); ++i)
+    if (lowest[i] < 0) descriptions[i] = {};  // the process has it only when it receives it
   settle_pairs(shared);
   refuse_unwatchable(image, descriptions);
   return descriptions;
@@ -262,37 +385,44 @@ void check_descriptors(const state::ProcessT& process, const RestoreOptions& opt
                        Refusals& refusals) {
   const state::DescriptorsT& image = *process.descriptors;
   const std::vector<int> lowest = lowest_numbers(image);
+  const std::set<std::uint32_t> in_flight = waiting_in_sockets(image);
   const auto check_directory = [&](const state::DirectoryT& directory, const std::string& who) {
     const auto status = sys::try_status(directory.path);
     if (!status || !S_ISDIR(status->st_mode))
       refusals.add("{}: {}: is no directory here", who, directory.path);
   };
-  const auto check_type = [&](const std::string& path, std::uint32_t mode, int number) {
+  const auto check_type = [&](const std::string& path, std::uint32_t mode, const std::string& who) {
     const auto status = sys::try_link_status(path);
     if (!status)
-      refusals.add("fd {}: {}: does not exist", number, path);
+      refusals.add("{}: {}: does not exist", who, path);
     else if ((status->st_mode & S_IFMT) != (mode & S_IFMT))
-      refusals.add("fd {}: {}: is of another type here", number, path);
+      refusals.add("{}: {}: is of another type here", who, path);
   };
   for (std::size_t i = 0; i < image.descriptions.size(); ++i) {
     const state::DescriptionT& description = *image.descriptions[i];
     const int number = lowest[i];
-    if (number < 0) continue;
+    if (number < 0 && !in_flight.contains(static_cast<std::uint32_t>(i))) continue;
+    const std::string who = number < 0 ? name_of(kInFlight) : fmt::format("fd {}", number);
+    const auto check_deleted = [&](const std::string& path) {
+      if (const std::string folder = existing_folder("", path); !sys::can_make_files_in(folder))
+        refusals.add("{}: {}: had been deleted; another could not be made in {}", who, path,
+                     folder);
+    };
     if (const auto* directory = description.open.AsDirectory())
-      check_directory(*directory, fmt::format("fd {}", number));
+      directory->deleted ? check_deleted(directory->path) : check_directory(*directory, who);
     if (description.open.type == state::Open::Socket) {
       const state::SocketObjectT& socket = object_of(image, description);
-      check_unix_socket(socket, process.working_directory->path, fmt::format("fd {}", number),
-                        refusals);
-      check_inet_socket(socket, options, fmt::format("fd {}", number), refusals);
+      check_unix_socket(socket, process.working_directory->path, who, refusals);
+      check_inet_socket(socket, options, who, refusals);
     }
     if (const auto* place = description.open.AsPathOnly())
-      check_type(place->path, place->mode, number);
+      check_type(place->path, place->mode, who);
     if (const auto* inotify = description.open.AsInotify())
       for (const auto& watch : inotify->watches)
         if (!sys::try_link_status(watch->path))
           refusals.add("fd {}: inotify: {}, which it watches, does not exist", number, watch->path);
-    if (const auto* fifo = description.open.AsFifo()) check_type(fifo->path, S_IFIFO, number);
+    if (const auto* fifo = description.open.AsFifo())
+      fifo->deleted ? check_deleted(fifo->path) : check_type(fifo->path, S_IFIFO, who);
     if (const auto* external = description.open.AsExternal();
         external != nullptr && external->controlling && number > 2) {
       if (!options.external.contains(number) && !sys::own_terminal())

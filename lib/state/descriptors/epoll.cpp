@@ -37,7 +37,7 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
 /// A descriptor that leads to what is watched; -1: none does.
 int find_watched(const DescriptorCapture& all, int epoll, const sys::EpollWatch& watch) {
   const auto is_it = [&](const FoundDescriptor& found) {
-    return found.status.st_ino == watch.inode &&
+    return found.number < kInFlight && found.status.st_ino == watch.inode &&
            sys::watches(all.capture.pid, epoll, watch, found.number);
   };
   const auto same_number = std::ranges::find(all.found, watch.number, &FoundDescriptor::number);

@@ -11,16 +11,19 @@
 #include <cstdlib>
 
 #include "state/descriptors/room.hpp"
+#include "sys/procfs.hpp"
 
 namespace icecore {
 namespace kernel_file {
 
 constexpr std::uint64_t kMessageQueues = 0x19800202;  // MQUEUE_MAGIC
+constexpr std::uint64_t kNamespaces = 0x6e736673;     // NSFS_MAGIC
 
 bool matches(const DescriptorCapture&, const OpenDescription& open) {
   const auto mode = open.status.st_mode;
   if (::major(open.status.st_dev) != 0 || (!S_ISREG(mode) && !S_ISDIR(mode))) return false;
-  constexpr std::array<std::uint64_t, 5> kMadeUp{PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC,
+  constexpr std::array<std::uint64_t, 6> kMadeUp{kNamespaces,         PROC_SUPER_MAGIC,
+                                                 SYSFS_MAGIC,         CGROUP_SUPER_MAGIC,
                                                  CGROUP2_SUPER_MAGIC, kMessageQueues};
   return std::ranges::find(kMadeUp, sys::file_system_type(open.copy)) != kMadeUp.end();
 }
@@ -41,10 +44,26 @@ void refuse_others(const Capture& capture, const std::string& path) {
     throw Error{Errc::unsupported, fmt::format("{}: of a thread: cannot be kept yet", path)};
 }
 
+/// "net:[4026531840]" is a name of one in which the process lives, or nothing leads there.
+std::string path_of_namespace(const Capture& capture, const std::string& link) {
+  const std::string path =
+      fmt::format("/proc/{}/ns/{}", capture.pid, link.substr(0, link.find(':')));
+  if (sys::try_read_link(path) != link)
+    throw Error{
+        Errc::unsupported,
+        fmt::format("{}: a namespace in which the process does not live: cannot be kept", link)};
+  return path;
+}
+
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   if (sys::file_system_type(open.copy) == kMessageQueues)
     throw Error{Errc::unsupported,
                 fmt::format("{}: POSIX message queue: cannot be snapshotted", open.link)};
+  if (sys::file_system_type(open.copy) == kNamespaces) {
+    state::KernelFileT file;
+    file.path = path_of_namespace(all.capture, open.link);
+    return opened(std::move(file));
+  }
   refuse_others(all.capture, open.link);
   if (!sys::try_status(open.link))
     throw Error{Errc::unsupported, fmt::format("{}: no longer exists", open.link)};

@@ -16,8 +16,7 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   state::RegularFileT file;
   const bool readable = (open.flags & O_ACCMODE) != O_WRONLY;
-  file.file = all.capture.files.add(open.link, open.status, readable,
-                                    fmt::format("/proc/{}/fd/{}", all.capture.pid, open.number));
+  file.file = all.capture.files.add(open.link, open.status, readable, open.place);
   if ((open.flags & O_TMPFILE) == O_TMPFILE) all.capture.files.mark_linkable(file.file);
   file.offset = sys::position(open.copy);
   return opened(file);

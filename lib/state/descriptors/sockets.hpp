@@ -27,6 +27,9 @@ std::int32_t capture_socket(DescriptorCapture& all, const OpenDescription& open,
 /// A new socket of the same kind, owner and options, without a name.
 sys::Fd make_socket_for(const state::SocketObjectT& object);
 
+/// Of the process and of unix(7), with something that waits in it.
+bool may_hold_descriptors(const DescriptorCapture& all, const FoundDescriptor& found);
+
 /// For descriptions of sockets: all are made when the first is asked for.
 sys::Fd rebuild_socket(DescriptorRebuild& all, const state::DescriptionT& description, int number);
 

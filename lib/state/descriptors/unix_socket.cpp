@@ -3,14 +3,19 @@
 // Sockets of unix(7): without connection, listening, in pairs inside the process, and those whose
 // other end nobody holds any more; with what waits in them, descriptors included.
 //
-// Who waits to be accepted is not kept: it is hung up when the snapshotted process ends.
+// Of those who wait to be accepted, connections of the process itself are kept, in their order;
+// others are hung up when the snapshotted process ends.
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <span>
 
 #include "state/descriptors/sockets.hpp"
+#include "state/file_table.hpp"
+#include "sys/process.hpp"
 
 namespace icecore {
 namespace {
@@ -19,6 +24,7 @@ struct Ends {
   std::optional<std::uint64_t> peer;  ///< inode in the process
   bool gone = false;                  ///< it was connected
   bool outside = false;
+  bool waits = false;  ///< at a listening socket of the process, to be accepted
 };
 
 bool in_process(const DescriptorCapture& all, std::uint64_t inode) {
@@ -27,24 +33,41 @@ bool in_process(const DescriptorCapture& all, std::uint64_t inode) {
   });
 }
 
-Ends ends_of(const DescriptorCapture& all, const sys::UnixSocket& socket, int type) {
+bool waits_in_process(const DescriptorCapture& all, std::uint64_t inode) {
+  return std::ranges::any_of(all.found, [&](const FoundDescriptor& found) {
+    if (!S_ISSOCK(found.status.st_mode) || sys::socket_kind(found.copy).family != AF_UNIX ||
+        !sys::is_listening(found.copy))
+      return false;
+    const auto waiting = sys::UnixSockets{}.find(found.status.st_ino).waiting;
+    return std::ranges::find(waiting, inode) != waiting.end();
+  });
+}
+
+Ends ends_of(const DescriptorCapture& all, std::uint64_t inode, const sys::UnixSocket& socket,
+             int type) {
   if (!socket.peer) return {};
   if (*socket.peer == 0) {
-    const bool gone = type == SOCK_DGRAM || socket.shut == 3;  // else it waits to be accepted
-    return {.peer = {}, .gone = gone, .outside = !gone};
+    if (type == SOCK_DGRAM || socket.shut == 3) return {.peer = {}, .gone = true};
+    const bool ours = waits_in_process(all, inode);  // to be accepted
+    return {.peer = {}, .gone = false, .outside = !ours, .waits = ours};
   }
   if (in_process(all, *socket.peer)) return {.peer = socket.peer};
   return {.peer = {}, .gone = false, .outside = true};
+}
+
+/// A datagram socket is connected again to a name; any other leads outside.
+bool leads_outside(const Ends& ends, const sys::Fd& socket, int type, int number) {
+  return ends.outside &&
+         (type != SOCK_DGRAM || number <= 2 || !sys::has_name(sys::remote_address(socket)));
 }
 
 bool is_unix_socket(const DescriptorCapture& all, const OpenDescription& open) {
   if (!S_ISSOCK(open.status.st_mode) || !open.link.starts_with("socket:")) return false;
   const sys::SocketKind kind = sys::socket_kind(open.copy);
   if (kind.family != AF_UNIX) return false;
-  const Ends ends = ends_of(all, sys::UnixSockets{}.find(open.status.st_ino), kind.type);
-  // A datagram socket is connected again to a name; any other leads outside.
-  return !ends.outside || (kind.type == SOCK_DGRAM &&
-                           sys::has_name(sys::remote_address(open.copy)) && open.number > 2);
+  const Ends ends =
+      ends_of(all, open.status.st_ino, sys::UnixSockets{}.find(open.status.st_ino), kind.type);
+  return !leads_outside(ends, open.copy, kind.type, open.number);
 }
 
 bool is_relative(const std::string& path) { return !path.empty() && path.front() != '/'; }
@@ -125,8 +148,7 @@ std::unique_ptr<state::SocketMessageT> capture_message(DescriptorCapture& all,
     const int number = find_number(all, passed);
     if (number < 0)
       throw Error{Errc::unsupported,
-                  "unix socket: a descriptor that is open nowhere else waits in it: cannot be "
-                  "snapshotted yet"};
+                  "unix socket: a descriptor that came meanwhile waits in it: try again"};
     message->descriptors.push_back(number);
   }
   return message;
@@ -164,12 +186,22 @@ state::OpenUnion capture_unix_socket(DescriptorCapture& all, const OpenDescripti
   const sys::SocketKind kind = sys::socket_kind(open.copy);
   const sys::UnixSocket socket = sys::UnixSockets{}.find(open.status.st_ino);
   const std::int32_t index = capture_socket(all, open, kind);
-  const Ends ends = ends_of(all, socket, kind.type);
+  const Ends ends = ends_of(all, open.status.st_ino, socket, kind.type);
   state::SocketT reference;
   reference.socket = index;
 
   object_at(all, index).listening = sys::is_listening(open.copy);
   object_at(all, index).backlog = socket.backlog;
+  for (const std::uint64_t inode : socket.waiting)
+    if (in_process(all, inode)) {
+      const auto who = static_cast<std::uint32_t>(socket_index(all, inode));
+      object_at(all, index).waiting.push_back(who);
+    }
+  // What it has sent waits where only accept(2) leads.
+  if (ends.waits && sys::sent_and_not_read(open.copy) != 0)
+    throw Error{Errc::unsupported,
+                "unix socket: waits to be accepted by the process itself and has sent something: "
+                "cannot be snapshotted yet; try again"};
   object_at(all, index).shut = static_cast<std::uint8_t>(socket.shut);
   object_at(all, index).peer_gone = ends.gone;
   if (ends.peer) {
@@ -182,7 +214,7 @@ state::OpenUnion capture_unix_socket(DescriptorCapture& all, const OpenDescripti
   state::SocketObjectT& object = object_at(all, index);
   capture_file(all, open, socket, object);
   if (!object.listening)
-    for (sys::SocketMessage& message : sys::peek_messages(open.copy))
+    for (sys::SocketMessage& message : all.messages[open.status.st_ino])
       object.messages.push_back(capture_message(all, std::move(message)));
   check_senders(all, object);
   return opened(reference);
@@ -208,18 +240,92 @@ bool keeps_its_name(const state::SocketObjectT& object) {
   return object.has_file && object.file_path.empty();
 }
 
+/// The folders of a name that exist no more, for as long as it takes to have the name.
+class FoldersOnce {
+ public:
+  explicit FoldersOnce(const std::string& path) {
+    if (path.empty() || is_relative(path)) return;
+    const std::string there = existing_folder("", path);
+    for (std::size_t end = path.find('/', there.size()); end != std::string::npos;
+         end = path.find('/', end + 1)) {
+      sys::make_directory(path.substr(0, end));
+      made_.push_back(path.substr(0, end));
+    }
+  }
+  FoldersOnce(const FoldersOnce&) = delete;
+  FoldersOnce& operator=(const FoldersOnce&) = delete;
+  ~FoldersOnce() {
+    try {
+      while (!made_.empty()) {
+        sys::remove_directory(made_.back());
+        made_.pop_back();
+      }
+    } catch (const Error&) {
+      // Somebody has put something into it: then it stays.
+    }
+  }
+
+ private:
+  std::vector<std::string> made_;
+};
+
+/// Those of the process that wait to be accepted.
+void connect_waiting(DescriptorRebuild& all, const Objects& objects, std::size_t index) {
+  const auto& waiting = objects[index]->waiting;
+  if (waiting.empty()) return;
+  // How many may wait, the process itself says.
+  sys::listen(all.sockets[index], static_cast<int>(waiting.size()));
+  for (const std::uint32_t client : waiting)
+    sys::connect(all.sockets[client], objects[index]->local);
+}
+
+/// Those that are connected one way to a name that is about to go, and somebody who can send to it.
+void connect_while_named(DescriptorRebuild& all, const Objects& objects, std::size_t index) {
+  const state::SocketObjectT& object = *objects[index];
+  if (object.type != SOCK_DGRAM) return connect_waiting(all, objects, index);
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    if (objects[i]->family == AF_UNIX && !is_mutual(objects, i) &&
+        objects[i]->peer == static_cast<std::int32_t>(index))
+      sys::connect(all.sockets[i], object.local);
+  const bool from_nobody = std::ranges::any_of(
+      object.messages, [](const auto& message) { return message->from.empty(); });
+  if (!from_nobody || is_mutual(objects, index) || all.other_ends.contains(index)) return;
+  sys::Fd sender = sys::make_socket({AF_UNIX, SOCK_DGRAM, 0});
+  sys::connect(sender, object.local);
+  all.other_ends.emplace(index, std::move(sender));
+}
+
+/// The name does not lead to it afterwards.
+bool loses_its_name(const state::SocketObjectT& object) {
+  return !keeps_its_name(object) && !sys::path_of(object.local).empty();
+}
+
+/// The kernel frees what waited in itself only a moment after its last process has ended.
+void bind_when_free(const sys::Fd& socket, std::span<const std::uint8_t> name) {
+  constexpr std::chrono::milliseconds kPause{10};
+  constexpr int kAttempts = 100;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    if (sys::try_bind(socket, name) != EADDRINUSE) break;
+    sys::pause_for(kPause);
+  }
+  if (!sys::has_name(sys::local_address(socket))) sys::bind(socket, name);
+}
+
 /// Binds, and gives the file back its place, owner and mode.
-void bind_to_name(const sys::Fd& socket, const state::SocketObjectT& object,
-                  const std::string& root) {
+void bind_to_name(DescriptorRebuild& all, const Objects& objects, std::size_t index) {
+  const sys::Fd& socket = all.sockets[index];
+  const state::SocketObjectT& object = *objects[index];
   std::string path = sys::path_of(object.local);
+  const FoldersOnce folders{path};
   if (!path.empty() && sys::try_status(path)) sys::remove_file(path);
-  sys::bind(socket, object.local);
+  bind_when_free(socket, object.local);
   if (path.empty()) return;
+  if (loses_its_name(object)) connect_while_named(all, objects, index);
   if (!object.has_file) return sys::remove_file(path);
-  if (!is_relative(path)) path = root + path;
+  if (!is_relative(path)) path = all.root + path;
   if (!object.file_path.empty()) {
-    sys::rename_file(path, root + object.file_path);
-    path = root + object.file_path;
+    sys::rename_file(path, all.root + object.file_path);
+    path = all.root + object.file_path;
   }
   sys::set_owner_and_mode(path, object.file_user, object.file_group, object.file_mode);
 }
@@ -230,7 +336,7 @@ void bind_to_names(DescriptorRebuild& all, const Objects& objects) {
     for (std::size_t i = 0; i < objects.size(); ++i)
       if (objects[i]->family == AF_UNIX && !is_connection(*objects[i]) &&
           sys::has_name(objects[i]->local) && keeps_its_name(*objects[i]) == stays)
-        bind_to_name(all.sockets[i], *objects[i], all.root);
+        bind_to_name(all, objects, i);
 }
 
 std::pair<sys::Fd, sys::Fd> make_pair(const state::SocketObjectT& object) {
@@ -246,6 +352,7 @@ std::pair<sys::Fd, sys::Fd> connect_by_name(const state::SocketObjectT& named,
   const sys::Fd listener = sys::make_socket({AF_UNIX, named.type, 0});
   sys::Fd client = sys::make_socket({AF_UNIX, named.type, 0});
   const std::string path = sys::path_of(named.local);
+  const FoldersOnce folders{path};
   if (!path.empty() && sys::try_status(path)) sys::remove_file(path);
   if (sys::has_name(other.local)) sys::bind(client, other.local);
   sys::bind(listener, named.local);
@@ -318,17 +425,30 @@ std::unique_ptr<sys::OwnWorkingDirectory> where_names_lead_from(const Descriptor
 
 }  // namespace
 
+bool may_hold_descriptors(const DescriptorCapture& all, const FoundDescriptor& found) {
+  if (!S_ISSOCK(found.status.st_mode) || std::ranges::count(all.capture.outside, found.number) != 0)
+    return false;
+  const sys::SocketKind kind = sys::socket_kind(found.copy);
+  if (kind.family != AF_UNIX || sys::is_listening(found.copy) || !sys::has_input(found.copy))
+    return false;
+  const auto socket = sys::UnixSockets{}.find(found.status.st_ino);
+  return !leads_outside(ends_of(all, found.status.st_ino, socket, kind.type), found.copy, kind.type,
+                        found.number);
+}
+
 void rebuild_unix_sockets(DescriptorRebuild& all) {
   const Objects& objects = all.process.descriptors->sockets;
   const auto there = where_names_lead_from(all);
   make_connections(all, objects);
   bind_to_names(all, objects);
+  for (std::size_t i = 0; i < objects.size(); ++i)
+    if (!loses_its_name(*objects[i])) connect_waiting(all, objects, i);
   for (std::size_t i = 0; i < objects.size(); ++i) {
     const state::SocketObjectT& object = *objects[i];
     if (object.family != AF_UNIX || object.type != SOCK_DGRAM) continue;
     if (!object.remote.empty()) connect_outside(all.sockets[i], object);
     const auto peer = static_cast<std::size_t>(object.peer);
-    if (object.peer >= 0 && !is_mutual(objects, i))
+    if (object.peer >= 0 && !is_mutual(objects, i) && !loses_its_name(*objects[peer]))
       sys::connect(all.sockets[i], objects[peer]->local);
   }
 }
@@ -369,8 +489,8 @@ void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptio
       const sys::RoomToSend room{sender};
       std::vector<int> passed;
       for (const int number : message->descriptors) {
-        const state::Descriptor* const descriptor = find_descriptor(image, number);
-        const int ours = descriptor == nullptr ? -1 : descriptions[descriptor->description()].get();
+        const auto index = description_behind(image, number);
+        const int ours = index ? descriptions[*index].get() : -1;
         if (ours < 0)
           throw Error{Errc::incompatible,
                       fmt::format("fd {}: waits in a socket, and is to be closed", number)};
@@ -400,11 +520,15 @@ void fill_sockets(DescriptorRebuild& all, const std::vector<sys::Fd>& descriptio
 namespace {
 
 /// Only a socket that nobody has any more may lie there.
-void check_place(const std::string& path, int type, const std::string& who, Refusals& refusals) {
+void check_place(const std::string& path, int type, bool stays, const std::string& who,
+                 Refusals& refusals) {
   const auto status = sys::try_status(path);
   if (!status) {
-    if (!sys::try_status(path.substr(0, path.rfind('/') + 1)))
+    const std::string there = existing_folder("", path);
+    if (stays && path.find('/', there.size()) != std::string::npos)
       refusals.add("{}: unix socket: {}: the folder does not exist", who, path);
+    else if (!sys::can_make_files_in(there))
+      refusals.add("{}: unix socket: {}: could not be made in {}", who, path, there);
     return;
   }
   if (!S_ISSOCK(status->st_mode))
@@ -426,8 +550,9 @@ void check_unix_socket(const state::SocketObjectT& object, const std::string& fo
                              sys::address_text(object.local));
     return;
   }
-  check_place(is_relative(path) ? folder + "/" + path : path, object.type, who, refusals);
-  if (!object.file_path.empty()) check_place(object.file_path, object.type, who, refusals);
+  check_place(is_relative(path) ? folder + "/" + path : path, object.type, keeps_its_name(object),
+              who, refusals);
+  if (!object.file_path.empty()) check_place(object.file_path, object.type, true, who, refusals);
 }
 
 namespace {
