@@ -18,6 +18,7 @@
 #include "state/attributes.hpp"
 #include "state/credentials.hpp"
 #include "state/descriptors/descriptors.hpp"
+#include "state/landlock.hpp"
 #include "state/memory_policies.hpp"
 #include "state/seccomp.hpp"
 #include "state/signals.hpp"
@@ -35,10 +36,11 @@ namespace {
 constexpr std::size_t kQuestions = 112;
 constexpr std::size_t kQuestionBytes = std::size_t{16} << 10;
 
-constexpr std::size_t kThreadCalls =
-    ThreadQuestions::kCalls + ThreadSettingQuestions::kCalls + CredentialQuestions::kCalls;
+constexpr std::size_t kThreadCalls = ThreadQuestions::kCalls + ThreadSettingQuestions::kCalls +
+                                     CredentialQuestions::kCalls + LandlockQuestion::kCalls;
 constexpr std::size_t kThreadBytes = ThreadQuestions::kBytes + ThreadSettingQuestions::kBytes +
-                                     CredentialQuestions::kBytes + kListBytes;
+                                     CredentialQuestions::kBytes + LandlockQuestion::kBytes +
+                                     kListBytes;
 
 sys::SignalMask pending_anywhere(const Capture& capture) {
   sys::SignalMask pending = capture.statuses.front().number("ShdPnd", 16);
@@ -76,7 +78,7 @@ int choose_report_signal(const Capture& capture) {
 class Interview {
  public:
   Interview(Capture& capture, Foothold& foothold, const std::vector<sys::ListedTimer>& timers,
-            const std::vector<sys::Vma>& vmas)
+            const std::vector<sys::Vma>& vmas, LandlockWitnesses& witnesses)
       : threads_(capture.process.threads()),
         leader_calls_(kQuestions + kThreadCalls + TimerQuestions::calls(timers.size()) +
                       MemoryPolicyQuestions::calls(vmas)),
@@ -93,6 +95,7 @@ class Interview {
       questions_.emplace_back(lists_[i]);
       settings_.emplace_back(lists_[i]);
       credentials_.emplace_back(lists_[i]);
+      landlock_.emplace_back(lists_[i], witnesses.of_thread(i));
       jobs.push_back({&threads_[i], &lists_[i]});
     }
     MemoryPolicyQuestions policies{vmas, lists_.front()};
@@ -122,6 +125,14 @@ class Interview {
     state->credentials = credentials_[i].answers(lists_[i], capture, thread, status, process);
     state->seccomp = capture_seccomp(capture, thread, status, process);
     return state;
+  }
+
+  void answers_of_all(Capture& capture, LandlockWitnesses& witnesses,
+                      state::ProcessT& process) const {
+    std::vector<LandlockQuestion::Answer> answers;
+    for (std::size_t i = 0; i < threads_.size(); ++i)
+      answers.push_back(landlock_[i].answer(lists_[i]));
+    capture_landlock(capture, answers, witnesses, process);
   }
 
   /// mlockall(MCL_FUTURE) shows in nothing but that fresh memory, such as ours, is locked.
@@ -157,6 +168,7 @@ class Interview {
   std::vector<ThreadQuestions> questions_;
   std::vector<ThreadSettingQuestions> settings_;
   std::vector<CredentialQuestions> credentials_;
+  std::vector<LandlockQuestion> landlock_;
 };
 
 /// For their flags the kernel walks over every page: on another CPU, while the process is asked.
@@ -213,6 +225,7 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   // Before anything of ours is in the process.
   const std::vector<sys::Vma> places = sys::read_maps(capture.pid);
   auto flags = begin_to_read_flags(capture.pid);
+  LandlockWitnesses witnesses{capture};
 
   CapturedProcess captured{.state = std::make_unique<state::ProcessT>(), .vdso = {}, .pages = {}};
   state::ProcessT& process = *captured.state;
@@ -222,12 +235,13 @@ CapturedProcess capture_process(Capture& capture, const SleepObserver& sleeps) {
   {
     Foothold foothold{capture.memory, places, choose_report_signal(capture)};
     const auto asked = std::chrono::steady_clock::now();
-    Interview interview{capture, foothold, sys::list_timers(capture.pid), places};
+    Interview interview{capture, foothold, sys::list_timers(capture.pid), places, witnesses};
     answers.policies = interview.take_memory_policies();
     answers.new_memory = interview.new_memory(capture);
     interview.answers_of_leader(capture, process, answers);
     for (std::size_t i = 0; i < capture.process.threads().size(); ++i)
       process.threads.push_back(interview.answers_of_thread(i, capture, sleeps, process));
+    interview.answers_of_all(capture, witnesses, process);
     take_signals_of_timers(capture, std::chrono::steady_clock::now() - asked, process);
   }
   process.stopped = was_stopped(capture);

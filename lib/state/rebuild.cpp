@@ -19,6 +19,7 @@
 #include "state/attributes.hpp"
 #include "state/contents.hpp"
 #include "state/credentials.hpp"
+#include "state/landlock.hpp"
 #include "state/memory_policies.hpp"
 #include "state/seccomp.hpp"
 #include "state/signals.hpp"
@@ -534,6 +535,7 @@ void check_process(const state::ProcessT& image, const RestoreOptions& options,
   refuse_lacking_settings(image, own, refusals);
   refuse_lacking_credentials(image, own, refusals);
   refuse_lacking_seccomp(image, own, refusals);
+  refuse_lacking_landlock(image, refusals);
   refuse_lacking_clocks(image, own, refusals);
 }
 

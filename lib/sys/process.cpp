@@ -251,6 +251,8 @@ const std::uint64_t kLookForChildren = std::uint64_t{WEXITED} | WSTOPPED | WCONT
 
 pid_t current_process() noexcept { return ::getpid(); }
 
+pid_t current_thread() noexcept { return ::gettid(); }
+
 bool pid_in_use(pid_t pid) {
   if (::kill(pid, 0) == 0 || errno == EPERM) return true;
   return ::kill(-pid, 0) == 0 || errno == EPERM;

@@ -144,6 +144,7 @@ class SignalsBlocked {
 };
 
 pid_t current_process() noexcept;
+pid_t current_thread() noexcept;
 
 /// The options with which waitid(2) fails with ECHILD if there is no child of any kind, of any
 /// thread, and otherwise changes nothing.

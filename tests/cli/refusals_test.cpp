@@ -9,11 +9,14 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <fstream>
+#include <thread>
 
 #include "support/conversation.hpp"
 #include "support/proc_view.hpp"
@@ -264,11 +267,17 @@ const Refused kRefused[] = {
     {"descriptor_on_its_way", {"a descriptor that waits", "open nowhere else", "Epoll"}},
     {"unaccepted_bytes", {"fd ", "unix socket", "waits to be accepted"}},
     {"lost_epoll_watch", {"fd ", "epoll", "no descriptor"}},
+    {"busy_epoll", {"fd ", "epoll", "polls busily"}},
     {"io_uring", {"fd ", "io_uring"}},
     {"short_code", {"thread ", "32-bit code"}},
     {"bpf_map", {"fd ", "BPF object"}},
     {"perf_event", {"fd ", "perf event"}},
     {"landlock_rules", {"fd ", "landlock ruleset"}},
+    {"landlock", {"process ", "lives under Landlock rules"}},
+    {"landlock_many", {"process ", "lives under Landlock rules"}},
+    {"landlock_network", {"process ", "lives under Landlock rules"}},
+    {"landlock_thread", {"thread ", "lives under Landlock rules"}},
+    {"landlock_nobody", {"process ", "lives under Landlock rules"}},
     {"mount_context", {"fd ", "fscontext"}},
     {"lost_leader", {"first thread"}},
     {"common_terminal", {"fd ", "pseudo terminal /dev/pts/", "is open in process"}},
@@ -319,6 +328,57 @@ TEST_CASE("state that cannot be kept is refused by name") {
   } catch (const NotHere& reason) {
     skip(refused.kind + ": " + reason.what());
   }
+}
+
+TEST_CASE("who cannot ask for Landlock rules refuses, and says what it needs") {
+  if (::geteuid() != 0 || !in_path("setpriv")) return skip("needs root and setpriv");
+  TemporaryFolder folder;
+  try {
+    Target target{"credentials"};
+    expect_refused(run({"setpriv", "--bounding-set=-setuid,-setgid", ICECORE_TOOL, "snapshot",
+                        std::to_string(target.pid()), "-o", folder / "image"}),
+                   folder / "image", {"Landlock", "CAP_SETUID"});
+    CHECK(target.running());
+  } catch (const NotHere& reason) {
+    skip(reason.what());
+  }
+}
+
+/// Runs `work` on a thread that lives under rules which forbid nothing it does; false where there
+/// are none.
+template <class Work>
+bool under_rules(Work work) {
+  bool ran = false;
+  std::thread{[&] {
+    const std::uint64_t handled = 1 << 11;  // LANDLOCK_ACCESS_FS_MAKE_BLOCK
+    const Descriptor rules{
+        static_cast<int>(::syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0))};
+    ran = rules.get() >= 0 && ::syscall(SYS_landlock_restrict_self, rules.get(), 0) == 0;
+    if (ran) work();
+  }}.join();
+  return ran;
+}
+
+TEST_CASE("a process under the rules that icecore lives under needs them at restore") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  const bool ran = under_rules([&] {
+    Target target{"tiny"};
+    const Outcome taken =
+        icecore({"snapshot", std::to_string(target.pid()), "--kill", "-o", image, "--no-fsync"});
+    CHECK(taken.err == "");
+    REQUIRE(taken.status == 0);
+    target.process().await_end();
+    RestoredByTool restored{image};
+    CHECK(restored.running());
+  });
+  if (!ran) return skip("no Landlock here");
+  const Outcome refused = icecore({"restore", image});
+  CHECK(refused.status == 125);
+  CHECK_THAT(refused.err, Catch::Contains("Landlock: the process lived under rules"));
+  const Outcome checked = icecore({"check", image});
+  CHECK(checked.status == 1);
+  CHECK_THAT(checked.out, Catch::Contains("Landlock"));
 }
 
 /// State that one version keeps and another refuses.

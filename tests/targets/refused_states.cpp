@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
+#include <linux/landlock.h>
 #include <linux/perf_event.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -176,6 +178,41 @@ static void make_landlock_rules() {
   must(::syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0), "landlock");
 }
 
+/// Puts the calling thread under rules that forbid nothing it does.
+static void live_under_rules(int layers) {
+  const std::uint64_t handled = LANDLOCK_ACCESS_FS_MAKE_BLOCK;
+  const auto rules = static_cast<int>(
+      must(::syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0), "landlock"));
+  for (int layer = 0; layer < layers; ++layer)
+    must(::syscall(SYS_landlock_restrict_self, rules, 0), "landlock_restrict_self");
+  must(::close(rules), "close");
+}
+
+/// Of the kind that no file knows of.
+static void live_under_rules_for_network() {
+  const std::uint64_t handled[] = {0, 1};  // LANDLOCK_ACCESS_NET_BIND_TCP, Linux 6.7
+  const auto rules = static_cast<int>(
+      must(::syscall(SYS_landlock_create_ruleset, handled, sizeof handled, 0), "landlock"));
+  must(::syscall(SYS_landlock_restrict_self, rules, 0), "landlock_restrict_self");
+  must(::close(rules), "close");
+}
+
+static void let_a_thread_live_under_rules() {
+  static std::atomic<bool> ready = false;
+  std::thread{[] {
+    live_under_rules(1);
+    ready = true;
+    for (;;) ::pause();
+  }}.detach();
+  await([] { return ready.load(); }, "the thread never started");
+}
+
+static void become_nobody() {
+  must(::setresgid(65534, 65534, 65534), "setresgid");
+  must(::setresuid(65534, 65534, 65534), "setresuid");
+  must(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
+}
+
 static int open_in_folder(const char* name) {
   const std::string path = folder + "/" + name;
   return static_cast<int>(must(::open(path.c_str(), O_RDWR | O_CREAT, 0600), path));
@@ -329,6 +366,16 @@ static void lose_epoll_watch() {
   pass_away(pipe[0]);
 }
 
+static void poll_busily() {
+  const int epoll = static_cast<int>(must(::epoll_create1(0), "epoll_create1"));
+  struct {
+    std::uint32_t microseconds = 10;
+    std::uint16_t budget = 8;
+    std::uint8_t preferred = 0, reserved = 0;
+  } parameters;
+  must(::ioctl(epoll, _IOW(0x8a, 0x01, decltype(parameters)), &parameters), "EPIOCSPARAMS");
+}
+
 static Pages some_pages() {
   const Pages pages = map(4, MAP_PRIVATE | MAP_ANONYMOUS);
   fill(pages, 1, 1);
@@ -397,11 +444,21 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"own_segments", make_segment},
     {"user_dispatch", dispatch_system_calls},
     {"time_of_children", [] { leave_namespace(CLONE_NEWTIME); }},
+    {"busy_epoll", poll_busily},
     {"io_uring", set_up_io_uring},
     {"short_code", run_short_code},
     {"bpf_map", make_bpf_map},
     {"perf_event", count_events},
     {"landlock_rules", make_landlock_rules},
+    {"landlock", [] { live_under_rules(1); }},
+    {"landlock_many", [] { live_under_rules(16); }},
+    {"landlock_network", live_under_rules_for_network},
+    {"landlock_thread", let_a_thread_live_under_rules},
+    {"landlock_nobody",
+     [] {
+       become_nobody();
+       live_under_rules(1);
+     }},
     {"mount_context", [] { must(::syscall(SYS_fsopen, "tmpfs", 0), "fsopen"); }},
     {"lost_leader", [] { lose_leader({}); }},
     {"common_terminal", share_terminal},
