@@ -172,6 +172,32 @@ TEST_CASE("an image whose file has changed is refused and the file is named") {
   CHECK_THAT(outcome.err, Catch::Contains(folder / "private_file"));
 }
 
+TEST_CASE("a file that is read through one descriptor and written through another is named") {
+  TemporaryFolder folder;
+  const fs::path file = folder / "file", image = folder / "image";
+  std::ofstream{file} << "before";
+  Target target = Target::of_command(
+      {"sh", "-c", "exec 3>>\"$0\" 4<\"$0\"; exec \"$1\"", file, target_path("tiny")});
+  icecore::snapshot(target.pid(), image, {.kill = true, .fsync = false});
+  target.process().await_end();
+  std::ofstream{file, std::ios::app} << "after";
+  const Outcome refused = icecore({"restore", image});
+  CHECK(refused.status == 125);
+  CHECK_THAT(refused.err, Catch::Contains(file.string()));
+}
+
+TEST_CASE("a program whose file is as old as another, but has its build id, is restored") {
+  TemporaryFolder folder;
+  const fs::path program = folder / "tiny", image = folder / "image";
+  fs::copy_file(target_path("tiny"), program);
+  Target target = Target::of_command({program});
+  icecore::snapshot(target.pid(), image, {.kill = true, .fsync = false});
+  target.process().await_end();
+  fs::last_write_time(program, fs::last_write_time(program) + std::chrono::hours{1});
+  Restored restored{image};
+  CHECK(restored.running());
+}
+
 TEST_CASE("a pid in use is refused when the same pids are wanted") {
   TemporaryFolder folder;
   Target target{"tiny"};

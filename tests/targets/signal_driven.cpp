@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// State: descriptors that send signals: to the process, to a thread of it, another signal than
-// SIGIO; and an owner without O_ASYNC.
+// State: descriptors that send signals: to the process, to a thread of it, to its group, another
+// signal than SIGIO; and an owner without O_ASYNC.
 #include <atomic>
 #include <csignal>
 
@@ -29,6 +29,7 @@ static void expect_signal(int write_end, int read_end) {
 }
 
 int main() {
+  must(::setpgid(0, 0), "setpgid");
   struct sigaction action {};
   action.sa_sigaction = handle;
   action.sa_flags = SA_SIGINFO | SA_RESTART;
@@ -42,7 +43,7 @@ int main() {
   }}.detach();
   await([] { return tid != 0; }, "the thread never started");
 
-  int first[2], second[2], third[2];
+  int first[2], second[2], third[2], of_group[2];
   must(::pipe(first), "pipe");
   must(::pipe(second), "pipe");
   must(::pipe(third), "pipe");
@@ -54,12 +55,18 @@ int main() {
   must(::fcntl(second[0], F_SETSIG, SIGUSR2), "F_SETSIG");
   must(::fcntl(second[0], F_SETFL, O_ASYNC), "F_SETFL");
   must(::fcntl(third[0], F_SETOWN, ::getpid()), "F_SETOWN");
+  must(::pipe(of_group), "pipe");
+  const f_owner_ex group = {F_OWNER_PGRP, ::getpid()};
+  must(::fcntl(of_group[0], F_SETOWN_EX, &group), "F_SETOWN_EX");
 
   return serve([&] {
     expect_signal(first[1], first[0]);
     expect_signal(second[1], second[0]);
     require(in_thread == tid, "another thread got the signal");
     require(::fcntl(third[0], F_GETOWN) == ::getpid(), "F_GETOWN");
+    f_owner_ex owner{};
+    must(::fcntl(of_group[0], F_GETOWN_EX, &owner), "F_GETOWN_EX");
+    require(owner.type == F_OWNER_PGRP && owner.pid == ::getpid(), "F_GETOWN_EX");
     require(::fcntl(first[0], F_GETFL) == (O_ASYNC | O_NONBLOCK), "flags");
     require(::fcntl(first[0], F_GETSIG) == SIGRTMIN, "F_GETSIG");
     require((::fcntl(third[0], F_GETFL) & O_ASYNC) == 0, "O_ASYNC");
