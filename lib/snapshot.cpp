@@ -215,8 +215,9 @@ void take(pid_t pid, const SnapshotOptions& options, bool& without_gpu, Taken& t
     capture.own_connections.clear();
     if (gpu) saved->forget(), gpu->forget();
     if (capture.held_connections) capture.held_connections->fall_silent();
-    process.kill();
-    if (capture.held_connections) capture.held_connections->forget();
+    process.kill([&] {
+      if (capture.held_connections) capture.held_connections->forget();
+    });
   } else if (!report.copied_on_write) {
     // It runs before the slow end.
     if (saved) taken.lost = saved->put_back();

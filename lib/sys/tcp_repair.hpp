@@ -77,8 +77,11 @@ class HeldConnections {
 
   /// From now on the end of the process tells the peers nothing.
   void fall_silent();
-  /// The process has ended: they stay silent when their last descriptor is closed.
-  void forget() noexcept { forgotten_ = true; }
+  /// The process has been killed: they stay silent when their last descriptor is closed.
+  void forget() noexcept {
+    forgotten_ = true;
+    testament_.settle(~std::size_t{0});
+  }
 
  private:
   struct Held {

@@ -31,7 +31,8 @@ __attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void Te
   raw_call(SYS_close, orders->other_end);
   char revoked = 0;
   if (raw_call(SYS_read, orders->wait, reinterpret_cast<long>(&revoked), 1) == 0) {
-    for (std::size_t i = 0; i < orders->count; ++i) {
+    for (std::size_t i = __atomic_load_n(&orders->settled, __ATOMIC_ACQUIRE); i < orders->count;
+         ++i) {
       const LastCall* const call = orders->calls + i;
       const auto* const a = reinterpret_cast<const long*>(&call->arguments);
       raw_call(call->number, a[0], a[1], a[2], a[3], a[4]);
@@ -40,13 +41,13 @@ __attribute__((no_sanitize("address", "undefined", "thread"), noinline)) void Te
   raw_call(SYS_exit, 0);
 }
 
-Testament::Testament(std::vector<LastCall> calls)
+Testament::Testament(std::vector<LastCall> calls, std::size_t settled)
     : calls_(std::move(calls)), stack_(Mapping::anonymous(kTestamentStackBytes)) {
   int ends[2];
   checked([&] { return ::pipe2(ends, O_CLOEXEC); }, "make a pipe");
   wait_ = Fd{ends[0]};
   end_ = Fd{ends[1]};
-  orders_ = {wait_.get(), end_.get(), calls_.data(), calls_.size()};
+  orders_ = {wait_.get(), end_.get(), calls_.data(), calls_.size(), settled};
   struct ::clone_args arguments {};
   arguments.flags = CLONE_VM;
   arguments.stack = reinterpret_cast<std::uint64_t>(stack_.data());
@@ -55,6 +56,10 @@ Testament::Testament(std::vector<LastCall> calls)
   const long pid = icecore_clone3(&arguments, sizeof arguments, execute, &orders_);
   if (pid < 0) throw_errno(static_cast<int>(-pid), "make a process");
   executor_ = static_cast<pid_t>(pid);
+}
+
+void Testament::settle(std::size_t count) noexcept {
+  __atomic_store_n(&orders_.settled, count, __ATOMIC_RELEASE);
 }
 
 Testament::~Testament() {

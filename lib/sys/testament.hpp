@@ -37,9 +37,13 @@ struct LastCall {
 /// As long as this lives, `calls` are made, in order, when our process dies.
 class Testament {
  public:
-  explicit Testament(std::vector<LastCall> calls);
+  /// `settled`: see settle().
+  explicit Testament(std::vector<LastCall> calls, std::size_t settled = 0);
   Testament(const Testament&) = delete;
   Testament& operator=(const Testament&) = delete;
+
+  /// Of the calls the first `count` are not to be made, as things are now.
+  void settle(std::size_t count) noexcept;
 
   /// Revokes it.
   ~Testament();
@@ -50,6 +54,7 @@ class Testament {
     int other_end = -1;
     const LastCall* calls = nullptr;
     std::size_t count = 0;
+    std::size_t settled = 0;
   };
   static void execute(void* orders);
 

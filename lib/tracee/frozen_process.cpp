@@ -122,8 +122,9 @@ void FrozenProcess::leave(std::uint64_t start, std::uint64_t end, const std::sto
   }
 }
 
-void FrozenProcess::kill() {
+void FrozenProcess::kill(const std::function<void()>& killed) {
   sys::send_signal(pid_, SIGKILL);
+  killed();
   // Until the last thread has gone: then all its ids but the leader's are free, and that one is as
   // soon as its parent has reaped it.
   for (auto thread = threads_.rbegin(); thread != threads_.rend(); ++thread) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <span>
 #include <stop_token>
 #include <vector>
@@ -45,8 +46,8 @@ class FrozenProcess {
   /// milliseconds.
   void leave(std::uint64_t start, std::uint64_t end, const std::stop_token& stop);
 
-  /// Ends the process: it never runs again.
-  void kill();
+  /// Ends the process: it never runs again.  `killed` is called as soon as that cannot be undone.
+  void kill(const std::function<void()>& killed);
 
  private:
   explicit FrozenProcess(pid_t pid) : pid_(pid) {}

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // TCP connections with others that stay established (--tcp established): the peer, which is the
-// test, notices nothing, whether the process runs on or is killed and restored.  Should icecore be
-// killed in the middle: tests/sys/tcp_repair_test.cpp.
+// test, notices nothing, whether the process runs on or is killed and restored, nor when icecore is
+// killed in the middle (see also tests/sys/tcp_repair_test.cpp).
 #include <catch2/catch.hpp>
 #include <icecore/error.hpp>
 #include <icecore/snapshot.hpp>
 
 #include <optional>
 
+#include "support/orphans.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
+#include "support/stepper.hpp"
 #include "support/target.hpp"
 #include "support/tcp_peer.hpp"
 #include "support/temporary_folder.hpp"
@@ -58,6 +60,12 @@ void expect_agreed(const std::string& now, const std::string& before) {
   CHECK(now.substr(0, segment) == before.substr(0, segment));
   CHECK(std::stoul(now.substr(segment)) >= std::stoul(before.substr(segment)));
 }
+
+#ifdef ICECORE_SANITIZED
+constexpr std::size_t kStride = 7;  // everything is slower
+#else
+constexpr std::size_t kStride = 1;
+#endif
 
 void await_acknowledged(const Peer& peer) {
   const Deadline deadline{kPatience};
@@ -206,6 +214,57 @@ TEST_CASE("a connection that both have ended goes on until the peer has heard of
   CHECK(restored.ask("next?") == "end");
   CHECK(restored.ask("send 1") == "wrong: send: error " + std::to_string(EPIPE));
   CHECK(c.peer.receives_end());
+}
+
+/// False when it has been killed.
+bool answers(Target& target) {
+  try {
+    return target.running();
+  } catch (const std::exception&) {
+    target.process().await_end();
+    return false;
+  }
+}
+
+TEST_CASE("an established connection goes on when icecore is killed at any step of a snapshot") {
+  const bool kill = GENERATE(false, true);
+  INFO((kill ? "--kill" : "runs on"));
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  const OrphanAdopter adopter;
+  Connected c;
+  Arguments command{ICECORE_TOOL,  "snapshot",  std::to_string(c.target.pid()),
+                    "-o",          image,       "--tcp",
+                    "established", "--no-fsync"};
+  if (kill) command.emplace_back("--kill");
+  const Descriptor nowhere{must(::open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null")};
+  const Streams quiet{nowhere.get(), nowhere.get(), nowhere.get()};
+  // Before and after they are not touched, and while pages are read they are as before.
+  const std::size_t frozen = steps_until("snapshot: frozen", command, quiet);
+  const std::size_t read = steps_until("snapshot: state read", command, quiet);
+  const std::size_t written = steps_until("snapshot: written", command, quiet);
+  bool finished = false;
+  for (std::size_t step = frozen; !finished && (kill || step < read + 20);
+       step += step > read + 20 && step + 20 < written ? 10 : kStride) {
+    c.peer.send(300);  // which waits to be read
+    await_acknowledged(c.peer);
+    Stepper stepper{command, quiet};
+    finished = !stepper.stop_before(step);
+    INFO("before step " << step << ": " << stepper.last_calls());
+    stepper.kill();
+    adopter.await_only_child(c.target.pid());
+    if (!answers(c.target)) break;
+    CHECK(c.target.ask("reuse?") == "1");
+    CHECK(c.target.ask("receive 300") == "ok");
+    expect_conversation(c.target, c.peer);
+    CHECK(c.peer.hears_nothing());
+  }
+  REQUIRE(c.target.alive() != kill);
+  if (!kill) return;
+  // It died of the last step, when its image was complete.
+  Restored restored{image, {.tcp = TcpConnections::established}};
+  CHECK(restored.ask("receive 300") == "ok");
+  expect_conversation(restored, c.peer);
 }
 
 TEST_CASE("a connection is not restored without being asked for, nor twice") {

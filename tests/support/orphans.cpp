@@ -73,6 +73,16 @@ OrphanAdopter::OrphanAdopter() { must(::prctl(PR_SET_CHILD_SUBREAPER, 1), "CHILD
 
 OrphanAdopter::~OrphanAdopter() { ::prctl(PR_SET_CHILD_SUBREAPER, 0); }
 
+void OrphanAdopter::await_only_child(pid_t pid) const {
+  const std::vector<pid_t> only{pid};
+  const auto alone = [&] {
+    for (const pid_t child : children_of(::getpid()))
+      if (child != pid) ::waitpid(child, nullptr, WNOHANG | __WALL);
+    return children_of(::getpid()) == only;
+  };
+  await(alone, "a helper of icecore never ends");
+}
+
 std::string OrphanAdopter::find_half_built(Conversation& conversation) {
   if (reap()) return {};
   conversation.tell("ping");

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 
 #include "support/conversation.hpp"
@@ -19,6 +21,10 @@ class OrphanAdopter {
   /// left; ends and reaps what is there.  Empty, or what was there and did neither.
   /// The test has no other children at that time.
   std::string find_half_built(Conversation& conversation);
+
+  /// Waits until the test has no child but this one, and reaps those that end: the helpers of an
+  /// icecore that was killed have then done what they were for.
+  void await_only_child(pid_t pid) const;
 };
 
 }  // namespace test
