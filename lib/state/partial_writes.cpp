@@ -115,6 +115,31 @@ void set_result(const PartialWrite& write, std::int64_t result) {
   write.thread->put_back();
 }
 
+sys::LastCall write_call(const sys::Fd& pipe, std::span<const std::uint8_t> bytes) {
+  return {SYS_write,
+          {static_cast<std::uint64_t>(pipe.get()), reinterpret_cast<std::uint64_t>(bytes.data()),
+           bytes.size()}};
+}
+
+sys::LastCall send_call(const sys::Fd& socket, std::span<const std::uint8_t> bytes) {
+  return {SYS_sendto,
+          {static_cast<std::uint64_t>(socket.get()), reinterpret_cast<std::uint64_t>(bytes.data()),
+           bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL, 0}};
+}
+
+/// The call returns all first: if we are killed before `write` has, the first call of the testament
+/// does it.
+template <class Write>
+void write_rest(const PartialWrite& partial, std::size_t rest, sys::Testament& testament,
+                Write write) {
+  set_result(partial, static_cast<std::int64_t>(partial.total));
+  testament.settle(0);
+  const std::size_t written = write();
+  testament.settle(1);
+  // Others may have written as well, and have taken some of the room.
+  if (written < rest) set_result(partial, static_cast<std::int64_t>(partial.written + written));
+}
+
 bool is_only_of(pid_t pid, const sys::FileStatus& pipe, const std::string& link) {
   return !sys::process_with_open_file(link, pipe, pid);
 }
@@ -135,15 +160,13 @@ bool take_back(const PartialWrite& write, const sys::Fd& pipe, const sys::Remote
   const auto part = bytes_of(write, 0, write.written, memory);
   const auto begin = found.bytes.begin() + static_cast<std::ptrdiff_t>(older);
   if (!std::equal(part.begin(), part.end(), begin, found.bytes.end())) return false;
-  {
-    const sys::Testament testament{
-        {{SYS_write,
-          {static_cast<std::uint64_t>(pipe.get()),
-           reinterpret_cast<std::uint64_t>(found.bytes.data()), found.bytes.size()}}}};
-    sys::empty_pipe(pipe, found.bytes.size());
-    sys::fill_pipe(pipe, std::span{found.bytes}.first(older));
-  }
+  sys::Testament testament{{write_call(pipe, std::span{found.bytes}.first(older)),
+                            write_call(pipe, std::span{found.bytes}.subspan(older))}};
+  sys::empty_pipe(pipe, found.bytes.size());
+  sys::fill_pipe(pipe, std::span{found.bytes}.first(older));
+  testament.settle(1);
   set_result(write, kRestartCall);
+  testament.settle(2);
   return true;
 }
 
@@ -156,8 +179,8 @@ void write_rest_to_pipe(const PartialWrite& write, const sys::Fd& pipe,
   const auto bytes = bytes_of(write, write.written, write.total, memory);
   if (needed > sys::pipe_capacity(pipe))
     sys::set_pipe_capacity(pipe, static_cast<std::uint32_t>(needed));
-  // Others may write as well, and take some of that room.
-  set_result(write, static_cast<std::int64_t>(write.written + sys::write_at_once(pipe, bytes)));
+  sys::Testament testament{{write_call(pipe, bytes)}, 1};
+  write_rest(write, bytes.size(), testament, [&] { return sys::write_at_once(pipe, bytes); });
 }
 
 void write_rest_to_socket(const PartialWrite& write, const sys::Fd& socket,
@@ -168,8 +191,13 @@ void write_rest_to_socket(const PartialWrite& write, const sys::Fd& socket,
       write.total - write.written > kMostBytes)
     return;
   const auto bytes = bytes_of(write, write.written, write.total, memory);
-  const sys::RoomToSend room{socket};
-  set_result(write, static_cast<std::int64_t>(write.written + sys::send_at_once(socket, bytes)));
+  sys::RoomToSend room{socket, sys::RoomToSend::When::later};
+  std::vector<sys::LastCall> last = room.calls_back();
+  last.insert(last.begin(), send_call(socket, bytes));
+  sys::Testament testament{std::move(last), 1};
+  room.enlarge();
+  write_rest(write, bytes.size(), testament, [&] { return sys::send_at_once(socket, bytes); });
+  room.shrink();  // as long as the testament would
 }
 
 }  // namespace

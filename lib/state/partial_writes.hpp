@@ -11,6 +11,10 @@
 //  * otherwise the rest is written for it, into a pipe that is made larger for that, or a stream of
 //    unix(7).  It returns before there would have been room.
 //
+// Were icecore killed meanwhile, its testament does what is left to do, so that the bytes that the
+// call says it has written have been written once.  Only in the very moment between a call of ours
+// and the word for the testament they could come twice or be lost.
+//
 // Left as they are: more than that takes, what a timeout (SO_SNDTIMEO) or a signal may have ended,
 // TCP, terminals.
 

@@ -464,19 +464,32 @@ bool same_open_file(const Fd& a, const Fd& b) {
                  "compare descriptors") == 0;
 }
 
-RoomToSend::RoomToSend(const Fd& socket)
-    : socket_(socket), before_(integer_option(socket, SOL_SOCKET, SO_SNDBUF)), lock_(0) {
+RoomToSend::RoomToSend(const Fd& socket, When when)
+    : socket_(socket), half_(integer_option(socket, SOL_SOCKET, SO_SNDBUF) / 2), lock_(0) {
   ::socklen_t size = sizeof lock_;
   if (::getsockopt(socket_.get(), SOL_SOCKET, kLockOfBuffers, &lock_, &size) != 0) lock_ = 0;
+  if (when == When::at_once) enlarge();
+}
+
+void RoomToSend::enlarge() {
   constexpr int kPlenty = 1 << 29;
   for (const int option : {SO_SNDBUF, SO_SNDBUFFORCE})
     ::setsockopt(socket_.get(), SOL_SOCKET, option, &kPlenty, sizeof kPlenty);
 }
 
-RoomToSend::~RoomToSend() {
-  const int half = before_ / 2;
+std::vector<LastCall> RoomToSend::calls_back() const {
+  const auto call = [&](int option, const int& value) {
+    return LastCall{
+        SYS_setsockopt,
+        {static_cast<std::uint64_t>(socket_.get()), SOL_SOCKET, static_cast<std::uint64_t>(option),
+         reinterpret_cast<std::uint64_t>(&value), sizeof value}};
+  };
+  return {call(SO_SNDBUF, half_), call(SO_SNDBUFFORCE, half_), call(kLockOfBuffers, lock_)};
+}
+
+void RoomToSend::shrink() noexcept {
   for (const int option : {SO_SNDBUF, SO_SNDBUFFORCE})
-    ::setsockopt(socket_.get(), SOL_SOCKET, option, &half, sizeof half);
+    ::setsockopt(socket_.get(), SOL_SOCKET, option, &half_, sizeof half_);
   ::setsockopt(socket_.get(), SOL_SOCKET, kLockOfBuffers, &lock_, sizeof lock_);
 }
 

@@ -36,6 +36,7 @@
 #include <vector>
 
 #include "sys/fd.hpp"
+#include "sys/testament.hpp"
 
 namespace icecore::sys {
 
@@ -161,14 +162,23 @@ bool same_open_file(const Fd& a, const Fd& b);
 /// Lets a socket send more than its buffer allows, for as long as this lives.
 class RoomToSend {
  public:
-  explicit RoomToSend(const Fd& socket);
+  enum class When { at_once, later };
+  /// `later`: from enlarge() on.
+  explicit RoomToSend(const Fd& socket, When when = When::at_once);
+  void enlarge();
+
+  /// As it was; the destructor does so, too.
+  void shrink() noexcept;
+
+  /// What shrink() does.
+  std::vector<LastCall> calls_back() const;
   RoomToSend(const RoomToSend&) = delete;
   RoomToSend& operator=(const RoomToSend&) = delete;
-  ~RoomToSend();
+  ~RoomToSend() { shrink(); }
 
  private:
   const Fd& socket_;
-  int before_;
+  int half_;  // of the size, which setting it doubles
   int lock_;  // SO_BUF_LOCK: setting the size by hand sets it
 };
 

@@ -6,8 +6,11 @@
 #include <catch2/catch.hpp>
 #include <icecore/snapshot.hpp>
 #include <signal.h>
+#include <sys/syscall.h>
 
 #include <fstream>
+#include <set>
+#include <sstream>
 
 #include "support/orphans.hpp"
 #include "support/private_mounts.hpp"
@@ -26,9 +29,11 @@ namespace fs = std::filesystem;
 #ifdef ICECORE_SANITIZED
 constexpr std::size_t kMoments = 12;  // everything is slower
 constexpr std::size_t kKills = 20;
+constexpr std::size_t kStride = 7;
 #else
 constexpr std::size_t kMoments = 40;
 constexpr std::size_t kKills = 100;
+constexpr std::size_t kStride = 1;
 #endif
 
 const Descriptor& nowhere() {
@@ -196,6 +201,49 @@ TEST_CASE("a target runs on when icecore is killed at any step of a snapshot") {
   CHECK(target.ask("check?") == "ok");
   Restored restored{image, {.pids = icecore::Pids::in_namespace}};
   CHECK(restored.ask("check?") == "ok");
+}
+
+TEST_CASE("every byte of a waiting write comes once when icecore is killed in between its calls") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  const OrphanAdopter adopter;
+  Target target{"partial_writes"};
+  const Arguments command = snapshot_command(target, image);
+  // Looking who else has the pipes open takes thousands of others.
+  const std::set<long> counted{SYS_ptrace, SYS_write,  SYS_clone3,
+                               SYS_wait4,  SYS_sendto, SYS_setsockopt};
+  const std::size_t begin = steps_until("snapshot: GPUs at rest", command, quiet(), counted);
+  REQUIRE(target.ask("account?") == "ok");
+  const std::size_t end = steps_until("snapshot: frozen", command, quiet(), counted);
+  REQUIRE(target.ask("account?") == "ok");
+  for (std::size_t step = begin; step <= end; step += kStride) {
+    Stepper stepper{command, quiet(), counted};
+    REQUIRE(stepper.stop_before(step));
+    stepper.kill();
+    INFO("before step " << step << ", " << begin << " to " << end << ":" << stepper.last_calls());
+    adopter.await_only_child(target.pid());
+    REQUIRE(target.ask("account?") == "ok");
+  }
+}
+
+TEST_CASE("every byte of a waiting write comes once when a signal arrives during a snapshot") {
+  TemporaryFolder folder;
+  const fs::path image = folder / "image";
+  Target target{"partial_writes"};
+  const std::size_t steps = count_steps(snapshot_command(target, image));
+  REQUIRE(target.ask("account?") == "ok");
+  int sent = 0;
+  for (std::size_t step = 1; step < steps; step += std::max<std::size_t>(1, steps / kMoments)) {
+    std::istringstream writers{target.ask("writers?")};
+    Stepper stepper{snapshot_command(target, image), quiet()};
+    stepper.step(step);
+    for (pid_t writer; writers >> writer; ++sent)
+      must(::syscall(SYS_tgkill, target.pid(), writer, SIGUSR1), "tgkill");
+    CHECK(stepper.finish() == 0);
+    INFO("at step " << step << " of " << steps << ": " << stepper.last_calls());
+    REQUIRE(target.ask("account?") == "ok");
+    CHECK(target.ask("interrupted?") == std::to_string(sent));
+  }
 }
 
 TEST_CASE("a target that dies during a snapshot is gone for icecore and nothing hangs") {
