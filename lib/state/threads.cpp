@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "state/threads.hpp"
 
-#include <linux/rseq.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -49,21 +48,6 @@ std::uint64_t xsave_components(std::span<const std::uint8_t> xstate) {
   return components;
 }
 
-/// A thread inside a restartable sequence goes on at its abort handler, as after any preemption.
-/// The kernel does that for the live thread, but forgets the sequence when rseq is registered anew.
-void abort_restartable_sequence(sys::Registers& registers, const sys::Rseq& rseq,
-                                const sys::RemoteMemory& memory) {
-  if (rseq.address == 0) return;
-  std::uint64_t descriptor = 0;
-  const auto field = std::as_writable_bytes(std::span{&descriptor, 1});
-  if (!memory.try_read(rseq.address + offsetof(struct ::rseq, rseq_cs), field) || descriptor == 0)
-    return;
-  struct ::rseq_cs sequence {};
-  if (!memory.try_read(descriptor, std::as_writable_bytes(std::span{&sequence, 1}))) return;
-  if (registers.rip - sequence.start_ip < sequence.post_commit_offset)
-    registers.rip = sequence.abort_ip;
-}
-
 void capture_pending(const Tracee& thread, const sys::Status& status, state::ThreadT& state) {
   const QueuedSignals queued = queued_signals(thread.tid(), false, status.number("SigPnd", 16));
   std::vector<siginfo_t> pending;
@@ -108,7 +92,6 @@ std::unique_ptr<state::ThreadT> capture_thread(Capture& capture, const Tracee& t
 
   const sys::Rseq rseq = sys::rseq(tid);
   sys::Registers registers = thread.registers();
-  abort_restartable_sequence(registers, rseq, capture.memory);
   if (in_syscall(registers)) {
     const long number = sleeps.call_number(thread);
     if (number < 0)

@@ -202,11 +202,10 @@ Rseq rseq(pid_t tid) {
     std::uint32_t flags;
     std::uint32_t pad;
   } configuration{};
-  checked(
-      [&] {
-        return request(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof configuration, &configuration);
-      },
-      "read rseq of thread {}", tid);
+  if (request(PTRACE_GET_RSEQ_CONFIGURATION, tid, sizeof configuration, &configuration) < 0) {
+    if (errno == EIO) return {};  // a kernel without them
+    throw_errno(errno, fmt::format("read rseq of thread {}", tid));
+  }
   return {configuration.address, configuration.size, configuration.signature};
 }
 

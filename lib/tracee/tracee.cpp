@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tracee/tracee.hpp"
 
+#include <linux/rseq.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <span>
+
+#include "sys/remote_memory.hpp"
 
 namespace icecore {
 namespace {
@@ -72,6 +77,7 @@ void Tracee::stopped_again(const sys::Stop& stop) {
     registers_ = sys::registers(tid_);
     mask_ = sys::signal_mask(tid_);
     suspended_ = sys::stop_siginfo(tid_);
+    abort_restartable_sequence();
   } else {
     look();
   }
@@ -85,6 +91,26 @@ void Tracee::look() {
     registers_.rax = static_cast<unsigned long long>(kRestartNoHand);
     sys::set_registers(tid_, registers_);
   }
+  abort_restartable_sequence();
+}
+
+/// The kernel sends a thread that was stopped in one there by itself, but only if it runs on with
+/// the registers that it had: once it has run elsewhere for us, the kernel has forgotten the
+/// sequence, and the thread would go on in its middle as if nobody had been in between.
+void Tracee::abort_restartable_sequence() {
+  if (static_cast<long>(registers_.orig_rax) >= 0) return;  // a sequence makes no system calls
+  const sys::Rseq rseq = sys::rseq(tid_);
+  if (rseq.address == 0) return;
+  const sys::RemoteMemory memory{tid_};
+  std::uint64_t descriptor = 0;
+  const auto field = std::as_writable_bytes(std::span{&descriptor, 1});
+  if (!memory.try_read(rseq.address + offsetof(struct ::rseq, rseq_cs), field) || descriptor == 0)
+    return;
+  struct ::rseq_cs sequence {};
+  if (!memory.try_read(descriptor, std::as_writable_bytes(std::span{&sequence, 1}))) return;
+  if (registers_.rip - sequence.start_ip >= sequence.post_commit_offset) return;
+  registers_.rip = sequence.abort_ip;
+  sys::set_registers(tid_, registers_);
 }
 
 void Tracee::has_run() { look(); }

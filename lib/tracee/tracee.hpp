@@ -33,7 +33,8 @@ class Tracee {
   pid_t inner_tid() const noexcept { return inner_tid_; }
   void set_inner_tid(pid_t tid) noexcept { inner_tid_ = tid; }
 
-  /// As they were at the stop; what the thread runs on with.
+  /// What the thread runs on with: as they were at the stop, or at the abort handler of the
+  /// restartable sequence that it was in.
   const sys::Registers& registers() const noexcept { return registers_; }
   sys::SignalMask signal_mask() const noexcept { return mask_; }
 
@@ -68,6 +69,7 @@ class Tracee {
 
  private:
   void look();
+  void abort_restartable_sequence();
 
   pid_t tid_;  // 0 once moved from
   pid_t inner_tid_;

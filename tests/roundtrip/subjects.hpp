@@ -42,6 +42,8 @@ inline const std::vector<Subject>& subjects() {
       {.name = "pending_signals"},
       {.name = "alternate_stack"},
       {.name = "rseq_and_robust"},
+      // they are in one place of a sequence or another
+      {.name = "restartable_sequences", .changing = {"thread"}},
       {.name = "blocked_in_futex"},
       {.name = "blocked_in_futex_until"},
       {.name = "blocked_in_futex_waitv"},
