@@ -249,6 +249,11 @@ class Recorder {
       } else {
         try {
           file = capture_.files.add(vma.name, status, true, itself);
+          if (capture_.files.is_leased(file))
+            throw Error{Errc::unsupported,
+                        fmt::format("{}: a lease for writing is held on a file that is mapped: "
+                                    "cannot be kept",
+                                    vma.name)};
         } catch (const Error& e) {
           capture_.refusals.add("mapping {:#x}-{:#x}: {}", vma.start, vma.end, e.what());
         }

@@ -150,9 +150,12 @@ void FileTable::mark_linkable(std::int32_t index) {
   if (auto& kept = files_[static_cast<std::size_t>(index)]->kept) kept->linkable = true;
 }
 
+void FileTable::mark_leased(std::int32_t index) { leased_.insert(index); }
+
 void FileTable::complete() {
-  for (const auto& file : files_) {
-    if (!file->contents_matter || file->kept) continue;
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    const auto& file = files_[i];
+    if (!file->contents_matter || file->kept || is_leased(static_cast<std::int32_t>(i))) continue;
     if (const auto open = sys::try_open_file(file->path, O_RDONLY | O_NONBLOCK))
       file->build_id = read_build_id(*open);
   }

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -33,6 +34,10 @@ class FileTable {
   /// A description of it has O_TMPFILE: it may be given a name, which nothing else tells.
   void mark_linkable(std::int32_t index);
 
+  /// The process has a lease for writing on it, which whoever opens the file would break.
+  void mark_leased(std::int32_t index);
+  bool is_leased(std::int32_t index) const { return leased_.contains(index); }
+
   /// Reads the build ids.  A file that has changed since it was noted is refused: the image could
   /// never be restored.
   void complete();
@@ -57,6 +62,7 @@ class FileTable {
   std::vector<std::unique_ptr<state::FileT>> files_;
   std::map<std::tuple<std::uint64_t, std::uint64_t, std::string>, std::int32_t> index_;
   std::vector<Kept> kept_;
+  std::set<std::int32_t> leased_;
 };
 
 /// The folder in which a file that was `path` can be made again, with a slash at its end: the

@@ -40,6 +40,12 @@ std::vector<FileLock> held_locks(const DescriptorInfo& info) {
   return locks;
 }
 
+bool has_lease_for_writing(const DescriptorInfo& info) {
+  return std::ranges::any_of(held_locks(info), [](const FileLock& lock) {
+    return lock.kind == LockKind::lease && lock.exclusive;
+  });
+}
+
 struct ::flock as_fcntl(const FileLock& lock) {
   struct ::flock wanted {};
   wanted.l_type = lock.exclusive ? F_WRLCK : F_RDLCK;
@@ -50,15 +56,22 @@ struct ::flock as_fcntl(const FileLock& lock) {
 }
 
 bool try_lock(const Fd& file, const FileLock& lock) {
-  if (lock.kind == LockKind::flock) {
-    if (::flock(file.get(), (lock.exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) == 0) return true;
-  } else {
-    const struct ::flock wanted = as_fcntl(lock);
-    if (::fcntl(file.get(), F_OFD_SETLK, &wanted) == 0) return true;
-  }
+  const struct ::flock wanted = as_fcntl(lock);
+  if (::fcntl(file.get(), F_OFD_SETLK, &wanted) == 0) return true;
   if (errno == EAGAIN || errno == EACCES) return false;
   throw_errno(errno, "lock a file");
 }
+
+bool can_flock(const Fd& file, bool exclusive) {
+  if (::flock(file.get(), flock_operation(exclusive)) == 0) {
+    checked([&] { return ::flock(file.get(), LOCK_UN); }, "unlock a file");
+    return true;
+  }
+  if (errno == EAGAIN) return false;
+  throw_errno(errno, "lock a file");
+}
+
+int flock_operation(bool exclusive) noexcept { return (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB; }
 
 std::optional<pid_t> lock_in_the_way(const Fd& file, const FileLock& lock) {
   struct ::flock wanted = as_fcntl(lock);

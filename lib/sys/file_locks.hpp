@@ -8,6 +8,9 @@
 //    description; those of F_SETLK are shown for the process that holds them only.
 //  * Locks of F_SETLK belong to the table of descriptors: closing any descriptor of the file drops
 //    them.  Those of F_OFD_SETLK and flock(2), and leases, belong to the open file description.
+//  * /proc/locks names who took a lock of flock(2); taking it once more changes nothing.
+//  * A lease for writing can be taken where the file is open once, and any open(2) of it, but with
+//    O_PATH, breaks the lease: who holds it is sent a signal.
 //  * F_OFD_GETLK tells who else holds a lock of fcntl(2) that is in the way, whatever its kind, but
 //    for locks of the same description.
 //  * O_ASYNC remembers the number of the descriptor through which it was set, for si_fd.
@@ -38,11 +41,20 @@ constexpr std::uint64_t kEndOfLocks = INT64_MAX;
 /// above, and for a lease that is being broken.
 std::vector<FileLock> held_locks(const DescriptorInfo& info);
 
+/// True when a lease for writing is held through the description.
+bool has_lease_for_writing(const DescriptorInfo& info);
+
 /// As fcntl(2) takes it.
 struct ::flock as_fcntl(const FileLock& lock);
 
-/// False when somebody else's is in the way.  For kinds `description` and `flock`.
+/// False when somebody else's is in the way.  For kind `description`.
 bool try_lock(const Fd& file, const FileLock& lock);
+
+/// True when nobody else's is in the way of one of flock(2).
+bool can_flock(const Fd& file, bool exclusive);
+
+/// LOCK_EX or LOCK_SH, and LOCK_NB.
+int flock_operation(bool exclusive) noexcept;
 
 /// Who holds a lock of fcntl(2) that is in the way of this one; -1: an open file description, which
 /// tells of no process.

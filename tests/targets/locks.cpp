@@ -5,6 +5,8 @@
 #include <sys/file.h>
 #include <sys/wait.h>
 
+#include <sstream>
+
 #include "target.hpp"
 
 using namespace target;
@@ -63,6 +65,20 @@ static bool can_flock(const std::string& path, int how) {
   return can;
 }
 
+/// Whom /proc/locks names for the only lock of a file.
+static pid_t owner_of_lock(const std::string& path) {
+  struct stat status {};
+  must(::stat(path.c_str(), &status), path);
+  std::istringstream lines{read_file("/proc/locks")};
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words{line};
+    std::string number, kind, state, type, owner, file;
+    words >> number >> kind >> state >> type >> owner >> file;
+    if (file.substr(file.rfind(':') + 1) == std::to_string(status.st_ino)) return std::stoi(owner);
+  }
+  return 0;
+}
+
 int main(int, char** arguments) {
   const std::string folder = arguments[1];
   const std::string database = folder + "/database", whole = folder + "/whole",
@@ -84,6 +100,9 @@ int main(int, char** arguments) {
   const int lease = open_file(leased, O_RDONLY);
   must(::fcntl(lease, F_SETLEASE, F_RDLCK), "F_SETLEASE");
 
+  const int sole = open_file(folder + "/sole", O_WRONLY | O_CREAT);
+  must(::fcntl(sole, F_SETLEASE, F_WRLCK), "F_SETLEASE for writing");
+
   return serve([&] {
     const std::string found =
         locks_of(database, {9, 10, 19, 20, 100, 101, 300, 304, 305, (1 << 30) - 1, off_t{1} << 40});
@@ -92,5 +111,8 @@ int main(int, char** arguments) {
     must(::flock(copy, LOCK_EX | LOCK_NB), "lock again by a duplicate");
     require(can_flock(shared, LOCK_SH) && !can_flock(shared, LOCK_EX), "no shared lock");
     require(::fcntl(lease, F_GETLEASE) == F_RDLCK, "no lease");
+    require(::fcntl(sole, F_GETLEASE) == F_WRLCK, "no lease for writing");
+    for (const std::string& path : {whole, shared, leased, folder + "/sole"})
+      require(owner_of_lock(path) == ::getpid(), path + " is not locked by this process");
   });
 }

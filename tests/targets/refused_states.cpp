@@ -319,10 +319,28 @@ static void open_huge_pages() {
   must(::syscall(SYS_memfd_create, "huge", kHuge), "memfd_create");
 }
 
-static void lose_folder() {
-  must(::mkdir((folder + "/lost").c_str(), 0700), "mkdir");
-  must(::chdir((folder + "/lost").c_str()), "chdir");
-  must(::rmdir((folder + "/lost").c_str()), "rmdir");
+static int take_lease() {
+  const int file = open_in_folder("leased");
+  must(::fcntl(file, F_SETLEASE, F_WRLCK), "lease");
+  return file;
+}
+
+static void map_leased() {
+  const int file = take_lease();
+  must(::ftruncate(file, 4096), "ftruncate");
+  require(::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, file, 0) != MAP_FAILED, "mmap");
+}
+
+static void lease_deleted() {
+  take_lease();
+  must(::unlink((folder + "/leased").c_str()), "unlink");
+}
+
+static void break_lease() {
+  ::signal(SIGIO, SIG_IGN);
+  take_lease();
+  const int second = ::open((folder + "/leased").c_str(), O_RDWR | O_NONBLOCK);
+  require(second == -1 && errno == EWOULDBLOCK, "the lease was not broken");
 }
 
 static void open_fifo() {
@@ -475,7 +493,9 @@ static const std::map<std::string, std::function<void()>> kKinds = {
     {"fifo", open_fifo},
     {"userfaultfd", [] { must(::syscall(SYS_userfaultfd, 0), "userfaultfd"); }},
     {"pidfd", [] { must(::syscall(SYS_pidfd_open, 1, 0), "pidfd_open"); }},
-    {"lease", [] { must(::fcntl(open_in_folder("leased"), F_SETLEASE, F_WRLCK), "lease"); }},
+    {"lease on a mapped file", map_leased},
+    {"lease on a deleted file", lease_deleted},
+    {"lease being broken", break_lease},
     {"foreign_owner", [] { must(::fcntl(open_in_folder("owned"), F_SETOWN, 1), "F_SETOWN"); }},
     {"foreign_process_file", [] { must(::open("/proc/1/stat", O_RDONLY), "open"); }},
     {"message_queue",

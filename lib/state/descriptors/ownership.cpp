@@ -42,10 +42,6 @@ void capture_signal_owner(const DescriptorCapture& all, const OpenDescription& o
 
 void capture_locks(const OpenDescription& open, state::DescriptionT& description) {
   for (const sys::FileLock& lock : sys::held_locks(open.info)) {
-    // Whoever opens the file breaks it: we would.
-    if (lock.kind == sys::LockKind::lease && lock.exclusive)
-      throw Error{Errc::unsupported,
-                  fmt::format("{}: a lease for writing is held: cannot be kept", open.link)};
     description.locks.emplace_back(lock.start, lock.last, static_cast<state::LockKind>(lock.kind),
                                    lock.exclusive);
   }
@@ -79,7 +75,8 @@ void take_locks(const sys::Fd& ours, const state::DescriptionT& description, int
   for (const state::FileLock& wanted : description.locks) {
     const sys::FileLock lock = lock_of(wanted);
     if (lock.kind == sys::LockKind::lease) continue;
-    if (lock.kind != sys::LockKind::process && sys::try_lock(ours, lock)) continue;
+    if (lock.kind == sys::LockKind::flock && sys::can_flock(ours, lock.exclusive)) continue;
+    if (lock.kind == sys::LockKind::description && sys::try_lock(ours, lock)) continue;
     std::string holder = "somebody else holds one";
     if (lock.kind != sys::LockKind::flock) {
       const auto pid = sys::lock_in_the_way(ours, lock);
@@ -102,7 +99,12 @@ void finish_ownership(const DescriptorFinish& stage, const state::DescriptionT& 
       CallList& list = stage.calls.room(1, sizeof(struct ::flock));
       list.call("lock a file", SYS_fcntl, {fd, F_SETLK, list.put_value(sys::as_fcntl(lock))});
     } else if (lock.kind == sys::LockKind::lease) {
-      stage.calls.call("take a lease on a file", SYS_fcntl, {fd, F_SETLEASE, F_RDLCK});
+      stage.calls.call(
+          "take a lease on a file", SYS_fcntl,
+          {fd, F_SETLEASE, static_cast<std::uint64_t>(lock.exclusive ? F_WRLCK : F_RDLCK)});
+    } else if (lock.kind == sys::LockKind::flock) {
+      stage.calls.call("lock a file", SYS_flock,
+                       {fd, static_cast<std::uint64_t>(sys::flock_operation(lock.exclusive))});
     }
   }
   if (description.async)

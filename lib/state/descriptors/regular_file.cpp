@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "state/descriptors/room.hpp"
+#include "sys/file_locks.hpp"
 
 namespace icecore {
 namespace regular_file {
@@ -16,7 +17,14 @@ bool matches(const DescriptorCapture&, const OpenDescription& open) {
 state::OpenUnion capture(DescriptorCapture& all, const OpenDescription& open) {
   state::RegularFileT file;
   const bool readable = (open.flags & O_ACCMODE) != O_WRONLY;
+  const bool leased = sys::has_lease_for_writing(open.info);
+  if (leased && open.status.st_nlink == 0)
+    throw Error{Errc::unsupported,
+                fmt::format("{}: a lease for writing is held on a file that has been deleted: "
+                            "cannot be kept",
+                            open.link)};
   file.file = all.capture.files.add(open.link, open.status, readable, open.place);
+  if (leased) all.capture.files.mark_leased(file.file);
   if ((open.flags & O_TMPFILE) == O_TMPFILE) all.capture.files.mark_linkable(file.file);
   file.offset = sys::position(open.copy);
   return opened(file);
