@@ -319,6 +319,12 @@ static void open_huge_pages() {
   must(::syscall(SYS_memfd_create, "huge", kHuge), "memfd_create");
 }
 
+static void lose_folder() {
+  must(::mkdir((folder + "/lost").c_str(), 0700), "mkdir");
+  must(::chdir((folder + "/lost").c_str()), "chdir");
+  must(::rmdir((folder + "/lost").c_str()), "rmdir");
+}
+
 static int take_lease() {
   const int file = open_in_folder("leased");
   must(::fcntl(file, F_SETLEASE, F_WRLCK), "lease");
