@@ -210,6 +210,15 @@ void write_queue(const Fd& socket, int queue, std::span<const std::uint8_t> byte
 
 }  // namespace
 
+void assume_sent(TcpConnection& connection) {
+  const std::size_t room = connection.window.to_send -
+                           std::min<std::size_t>(connection.window.to_send, connection.sent.size());
+  const auto end = connection.unsent.begin() +
+                   static_cast<std::ptrdiff_t>(std::min(room, connection.unsent.size()));
+  connection.sent.insert(connection.sent.end(), connection.unsent.begin(), end);
+  connection.unsent.erase(connection.unsent.begin(), end);
+}
+
 // ---- reading ------------------------------------------------------------------------------------
 
 std::vector<HeldConnections::Held> HeldConnections::hold(std::vector<Fd> sockets) {

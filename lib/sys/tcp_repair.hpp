@@ -60,6 +60,12 @@ struct TcpConnection {
   std::uint32_t receive_buffer = 0;
 };
 
+/// Counts what the peer has room for as sent: a connection that has been read may go on to send
+/// (one that is paced, by a timer) until its process is dead, and never hears anything again whose
+/// peer acknowledges what it does not know to have sent.  What was not sent is sent again as if it
+/// had been lost.
+void assume_sent(TcpConnection& connection);
+
 /// Connections of a process that stands still, while they are read.
 ///
 /// Whatever becomes of us, they work on: should we be killed, a testament takes them out of repair.

@@ -144,26 +144,28 @@ std::unique_ptr<state::TcpConnectionT> to_image(sys::TcpConnection&& connection)
 
 sys::TcpConnection from_image(const state::SocketObjectT& object) {
   const state::TcpConnectionT& noted = *object.connection;
-  return {.send_sequence = noted.send_sequence,
-          .receive_sequence = noted.receive_sequence,
-          .received = object.received,
-          .sent = noted.sent,
-          .unsent = noted.unsent,
-          .largest_segment = noted.largest_segment,
-          .selective = noted.selective,
-          .scaled = noted.scaled,
-          .send_scale = noted.send_scale,
-          .receive_scale = noted.receive_scale,
-          .stamped = noted.stamped,
-          .timestamp = noted.timestamp,
-          .read_at_ms = noted.read_at_ms,
-          .window = {.last_update = noted.window_update,
-                     .to_send = noted.window_to_send,
-                     .largest = noted.window_largest,
-                     .to_receive = noted.window_to_receive,
-                     .told_at = noted.window_told_at},
-          .send_buffer = noted.send_buffer,
-          .receive_buffer = noted.receive_buffer};
+  sys::TcpConnection connection{.send_sequence = noted.send_sequence,
+                                .receive_sequence = noted.receive_sequence,
+                                .received = object.received,
+                                .sent = noted.sent,
+                                .unsent = noted.unsent,
+                                .largest_segment = noted.largest_segment,
+                                .selective = noted.selective,
+                                .scaled = noted.scaled,
+                                .send_scale = noted.send_scale,
+                                .receive_scale = noted.receive_scale,
+                                .stamped = noted.stamped,
+                                .timestamp = noted.timestamp,
+                                .read_at_ms = noted.read_at_ms,
+                                .window = {.last_update = noted.window_update,
+                                           .to_send = noted.window_to_send,
+                                           .largest = noted.window_largest,
+                                           .to_receive = noted.window_to_receive,
+                                           .told_at = noted.window_told_at},
+                                .send_buffer = noted.send_buffer,
+                                .receive_buffer = noted.receive_buffer};
+  sys::assume_sent(connection);
+  return connection;
 }
 
 void capture_outside(DescriptorCapture& all, const OpenDescription& open, int tcp_state,
