@@ -20,6 +20,7 @@
 
 #include "state/descriptors/room.hpp"
 #include "sys/check.hpp"
+#include "sys/file_locks.hpp"
 #include "sys/procfs.hpp"
 #include "sys/terminal.hpp"
 
