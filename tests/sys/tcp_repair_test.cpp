@@ -76,6 +76,9 @@ TEST_CASE("a connection that has sent more since it was read is not stuck") {
        "TCP_CONGESTION");
   must(::setsockopt(client.socket().get(), SOL_SOCKET, SO_SNDBUFFORCE, &plenty, sizeof plenty),
        "SO_SNDBUFFORCE");
+  const int at_once = 1;
+  must(::setsockopt(client.socket().get(), IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof at_once),
+       "TCP_NODELAY");
   for (int i = 0; i < 64; ++i) {  // which opens the peer's window
     client.send(50'000);
     peer.receive(50'000);
