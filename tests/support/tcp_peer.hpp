@@ -8,7 +8,6 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cstdint>
@@ -90,17 +89,12 @@ class Peer {
  public:
   explicit Peer(const Descriptor& listener)
       : socket_(must(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC), "accept")) {}
-  /// Takes over a connection over which nothing has gone.
-  explicit Peer(Descriptor&& socket) : socket_(std::move(socket)) {}
 
   const Descriptor& socket() const { return socket_; }
 
-  /// What send() would send.
-  std::string next(std::size_t count) const { return bytes_from(sent_, count); }
-
   /// All of it, into what room there is.
   void send(std::size_t count) {
-    const std::string bytes = next(count);
+    const std::string bytes = bytes_from(sent_, count);
     for (std::size_t done = 0; done < count;)
       done += static_cast<std::size_t>(must(
           ::send(socket_.get(), bytes.data() + done, count - done, MSG_NOSIGNAL | MSG_DONTWAIT),
@@ -129,13 +123,6 @@ class Peer {
     ::socklen_t size = sizeof info;
     must(::getsockopt(socket_.get(), IPPROTO_TCP, TCP_INFO, &info, &size), "TCP_INFO");
     return info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0;
-  }
-
-  /// Bytes that have come and were not received.
-  int waiting() const {
-    int bytes = 0;
-    must(::ioctl(socket_.get(), FIONREAD, &bytes), "FIONREAD");
-    return bytes;
   }
 
   void end() { must(::shutdown(socket_.get(), SHUT_WR), "shutdown"); }
