@@ -18,6 +18,16 @@ namespace {
 
 static_assert(kListBytes == kContextBytes);
 
+/// What the lists take in the tracee.
+sys::RemoteRange place_of(std::span<const RemoteSyscalls::Job> jobs) {
+  std::uint64_t start = ~0ULL, end = 0;
+  for (const RemoteSyscalls::Job& job : jobs) {
+    start = std::min(start, job.list->remote());
+    end = std::max(end, job.list->used_end());
+  }
+  return {start, end - start};
+}
+
 }  // namespace
 
 // ---- CallList -------------------------------------------------------------------------------
@@ -127,7 +137,7 @@ RemoteSyscalls::RemoteSyscalls(const sys::Mapping& area, std::uint64_t remote, p
       code_(remote),
       data_(remote + kPageSize),
       report_signal_(SIGURG) {
-  upload(remote, loop_code());
+  sys::copy_bytes(loop_code(), local_.data());
 }
 
 RemoteSyscalls::~RemoteSyscalls() {
@@ -147,64 +157,28 @@ std::uint64_t RemoteSyscalls::syscall_instruction() const noexcept {
   return code_ + static_cast<std::uint64_t>(at - code.begin());
 }
 
-void RemoteSyscalls::upload(std::uint64_t remote, std::span<const std::byte> bytes) const {
-  if (local_.empty())
-    memory_->write(remote, bytes);
-  else
-    sys::copy_bytes(bytes, local_.subspan(remote - remote_, bytes.size()).data());
-}
-
-void RemoteSyscalls::download(std::uint64_t remote, std::span<std::byte> bytes) const {
-  if (local_.empty())
-    memory_->read(remote, bytes);
-  else
-    sys::copy_bytes(local_.subspan(remote - remote_, bytes.size()), bytes.data());
-}
-
-namespace {
-
-/// All lists of a run, which lie side by side, go over in one piece.
-struct Extent {
-  std::uint64_t start;
-  std::vector<std::byte> bytes;
-};
-
-Extent extent_of(std::span<const RemoteSyscalls::Job> jobs) {
-  std::uint64_t start = ~0ULL, end = 0;
-  for (const RemoteSyscalls::Job& job : jobs) {
-    start = std::min(start, job.list->remote());
-    end = std::max(end, job.list->used_end());
-  }
-  return {start, std::vector<std::byte>(end - start)};
-}
-
-}  // namespace
-
-void RemoteSyscalls::upload_lists(std::span<const Job> jobs) const {
-  Extent extent = extent_of(jobs);
+void RemoteSyscalls::put_lists(std::span<const Job> jobs, const sys::RemoteRange& place,
+                               std::span<std::byte> view) const {
   for (const Job& job : jobs) {
     const CallList& list = *job.list;
     BatchContext context = recovery_context(*job.thread, inner_pid_, report_signal_);
     context.first_call = list.remote_ + kContextBytes;
     context.calls = list.calls_.size();
     const auto put = [&](std::uint64_t at, std::span<const std::byte> bytes) {
-      sys::copy_bytes(bytes, extent.bytes.data() + (at - extent.start));
+      sys::copy_bytes(bytes, view.subspan(at - place.address, bytes.size()).data());
     };
     put(list.remote_, std::as_bytes(std::span{&context, 1}));
     put(list.remote_ + kContextBytes, std::as_bytes(std::span{list.calls_}));
     put(list.data_remote(), list.data_);
   }
-  upload(extent.start, extent.bytes);
 }
 
-void RemoteSyscalls::download_lists(std::span<const Job> jobs) const {
-  Extent extent = extent_of(jobs);
-  download(extent.start, extent.bytes);
+void RemoteSyscalls::take_lists(std::span<const Job> jobs, const sys::RemoteRange& place,
+                                std::span<const std::byte> view) {
   for (const Job& job : jobs) {
     CallList& list = *job.list;
     const auto take = [&](std::uint64_t at, std::span<std::byte> bytes) {
-      sys::copy_bytes(std::span{extent.bytes}.subspan(at - extent.start, bytes.size()),
-                      bytes.data());
+      sys::copy_bytes(view.subspan(at - place.address, bytes.size()), bytes.data());
     };
     take(list.remote_ + kContextBytes, std::as_writable_bytes(std::span{list.calls_}));
     take(list.data_remote(), list.data_);
@@ -225,10 +199,17 @@ void RemoteSyscalls::start(const Job& job) const {
 }
 
 void RemoteSyscalls::run(std::span<const Job> jobs) {
-  upload_lists(jobs);
+  const sys::RemoteRange place = place_of(jobs);
+  // Without a view of their memory, all lists, which lie side by side, go over in one piece.
+  std::vector<std::byte> copy(local_.empty() ? place.size_bytes : 0);
+  const std::span<std::byte> view =
+      local_.empty() ? std::span{copy} : local_.subspan(place.address - remote_, place.size_bytes);
+  put_lists(jobs, place, view);
+  if (local_.empty()) memory_->write(place.address, view);
   for (const Job& job : jobs) start(job);
   for (const Job& job : jobs) wait_for_report(*job.thread, inner_pid_, report_signal_);
-  download_lists(jobs);
+  if (local_.empty()) memory_->read(place.address, view);
+  take_lists(jobs, place, view);
   for (const Job& job : jobs) job.list->throw_first_failure();
 }
 

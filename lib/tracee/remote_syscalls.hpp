@@ -138,10 +138,10 @@ class RemoteSyscalls {
   void report_with(int signal) noexcept { report_signal_ = signal; }
 
  private:
-  void upload(std::uint64_t remote, std::span<const std::byte> bytes) const;
-  void download(std::uint64_t remote, std::span<std::byte> bytes) const;
-  void upload_lists(std::span<const Job> jobs) const;
-  void download_lists(std::span<const Job> jobs) const;
+  void put_lists(std::span<const Job> jobs, const sys::RemoteRange& place,
+                 std::span<std::byte> view) const;
+  static void take_lists(std::span<const Job> jobs, const sys::RemoteRange& place,
+                         std::span<const std::byte> view);
   void start(const Job& job) const;
 
   Tracee* injected_into_ = nullptr;
