@@ -126,8 +126,9 @@ int usage_error(const std::string& message) {
 int main(int argc, char** argv) {
   fill_standard_streams();
   // An arena for each of the few threads that a command starts costs four calls, and grows by a
-  // call for each page.
+  // call for each page.  What is mapped for one large piece comes as fresh pages the next time.
   ::mallopt(M_ARENA_MAX, 1);
+  ::mallopt(M_MMAP_THRESHOLD, 2 << 20);
   ::signal(SIGCHLD, SIG_DFL);  // whoever ignores it does not learn how a child ended
 
   CLI::App app{"Freezes a running process into one file and brings it back.", "icecore"};

@@ -59,7 +59,7 @@ Elf64_Phdr add_core_notes(Metadata& metadata, const state::ManifestT& manifest) 
   return note_segment(metadata.start, metadata.end());
 }
 
-Elf64_Phdr add_icecore_notes(Metadata& metadata, const state::ManifestT& manifest,
+Elf64_Phdr add_icecore_notes(Metadata& metadata, std::span<const std::byte> encoded,
                              const PageMap& map) {
   // FlatBuffers wants the manifest on a multiple of 8.  The note before it, header and owner, has
   // 20 bytes, so the notes begin 4 beyond such a multiple.
@@ -70,7 +70,7 @@ Elf64_Phdr add_icecore_notes(Metadata& metadata, const state::ManifestT& manifes
   const auto add = [&](std::uint32_t type, std::span<const std::byte> descriptor) {
     append_note(metadata.bytes, format::kNoteOwner, type, descriptor);
   };
-  add(format::kManifestNote, encode_manifest(manifest));
+  add(format::kManifestNote, encoded);
   add(format::kPageRunsNote, bytes_of(map.runs));
   if (map.encoding == Encoding::raw)
     add(format::kPageDigestsNote, bytes_of(map.page_digests));
@@ -157,11 +157,17 @@ void ImageWriter::finish(const state::ManifestT& manifest, const PageMap& map) {
       (kMetadataAlignment - data_end % kMetadataAlignment) % kMetadataAlignment;
   Metadata metadata{data_end + padding};
 
+  const std::vector<std::byte> encoded = encode_manifest(manifest);
+  const std::vector<Elf64_Phdr> memory = core_segments(manifest, map);
+  // What the notes of the core file say is in the manifest, too.
+  metadata.bytes.reserve(2 * encoded.size() + bytes_of(map.runs).size() +
+                         bytes_of(map.page_digests).size() + bytes_of(map.frames).size() +
+                         bytes_of(memory).size() + 2 * kMetadataAlignment);
+
   std::vector<Elf64_Phdr> segments;
   segments.push_back(add_core_notes(metadata, manifest));
-  const Elf64_Phdr icecore_notes = add_icecore_notes(metadata, manifest, map);
+  const Elf64_Phdr icecore_notes = add_icecore_notes(metadata, encoded, map);
   segments.push_back(icecore_notes);
-  const std::vector<Elf64_Phdr> memory = core_segments(manifest, map);
   segments.insert(segments.end(), memory.begin(), memory.end());
   const Elf64_Ehdr elf = add_segments(metadata, segments);
 

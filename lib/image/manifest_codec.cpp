@@ -255,10 +255,11 @@ std::uint64_t rough_size(const state::ManifestT& manifest) {
 }  // namespace
 
 std::vector<std::byte> encode_manifest(const state::ManifestT& manifest) {
-  if (rough_size(manifest) > kMaxManifestBytes / 2)
+  const std::uint64_t size_bytes = rough_size(manifest);
+  if (size_bytes > kMaxManifestBytes / 2)
     throw Error{Errc::unsupported,
                 "the process is too large: threads and pipe contents exceed 512 MiB"};
-  flatbuffers::FlatBufferBuilder builder{std::size_t{64} << 10};
+  flatbuffers::FlatBufferBuilder builder{size_bytes + (std::size_t{64} << 10)};
   builder.Finish(state::Manifest::Pack(builder, &manifest));
   const auto packed = std::as_bytes(std::span{builder.GetBufferPointer(), builder.GetSize()});
   return {packed.begin(), packed.end()};

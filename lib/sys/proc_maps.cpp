@@ -61,38 +61,46 @@ bool starts_mapping(std::string_view line) {
          ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f'));
 }
 
-}  // namespace
-
-std::vector<Vma> parse_maps(std::string_view text) {
+/// The next line of maps or smaps.
+void add_line(std::vector<Vma>& vmas, std::string_view line) {
   constexpr std::string_view kFlags = "VmFlags: ";
   constexpr std::string_view kProtectionKey = "ProtectionKey:";
   constexpr std::string_view kKernelPageSize = "KernelPageSize:";
+  if (starts_mapping(line)) {
+    vmas.push_back(parse_first_line(line));
+  } else if (vmas.empty()) {
+    return;
+  } else if (line.starts_with(kProtectionKey)) {
+    vmas.back().protection_key =
+        static_cast<unsigned>(std::atoi(std::string{line.substr(kProtectionKey.size())}.c_str()));
+  } else if (line.starts_with(kKernelPageSize)) {
+    vmas.back().page_size =
+        std::strtoull(std::string{line.substr(kKernelPageSize.size())}.c_str(), nullptr, 10) * 1024;
+  } else if (line.starts_with(kFlags)) {
+    vmas.back().flags = line.substr(kFlags.size());
+  }
+}
+
+std::vector<Vma> read(const std::string& path) {
+  std::vector<Vma> vmas;
+  for_each_line(path, [&](std::string_view line) { add_line(vmas, line); });
+  return vmas;
+}
+
+}  // namespace
+
+std::vector<Vma> parse_maps(std::string_view text) {
   std::vector<Vma> vmas;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
+    add_line(vmas, text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
-    if (starts_mapping(line))
-      vmas.push_back(parse_first_line(line));
-    else if (line.starts_with(kProtectionKey) && !vmas.empty())
-      vmas.back().protection_key =
-          static_cast<unsigned>(std::atoi(std::string{line.substr(kProtectionKey.size())}.c_str()));
-    else if (line.starts_with(kKernelPageSize) && !vmas.empty())
-      vmas.back().page_size =
-          std::strtoull(std::string{line.substr(kKernelPageSize.size())}.c_str(), nullptr, 10) *
-          1024;
-    else if (line.starts_with(kFlags) && !vmas.empty())
-      vmas.back().flags = line.substr(kFlags.size());
   }
   return vmas;
 }
 
-std::vector<Vma> read_maps(pid_t pid) {
-  return parse_maps(read_file("/proc/" + std::to_string(pid) + "/maps"));
-}
+std::vector<Vma> read_maps(pid_t pid) { return read("/proc/" + std::to_string(pid) + "/maps"); }
 
-std::vector<Vma> read_smaps(pid_t pid) {
-  return parse_maps(read_file("/proc/" + std::to_string(pid) + "/smaps"));
-}
+std::vector<Vma> read_smaps(pid_t pid) { return read("/proc/" + std::to_string(pid) + "/smaps"); }
 
 }  // namespace icecore::sys

@@ -103,6 +103,30 @@ std::string read_file(const std::string& path) {
   throw_errno(ENOENT, fmt::format("read {}", path));
 }
 
+void for_each_line(const std::string& path, const std::function<void(std::string_view)>& take) {
+  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!file) throw_errno(errno, fmt::format("open {}", path));
+  std::string text(std::size_t{64} << 10, '\0');
+  for (std::size_t used = 0;;) {
+    if (used == text.size()) text.resize(text.size() * 2);
+    const auto got = static_cast<std::size_t>(
+        checked([&] { return ::read(file.get(), text.data() + used, text.size() - used); },
+                "read {}", path));
+    used += got;
+    std::string_view lines{text.data(), used};
+    for (std::size_t end; (end = lines.find('\n')) != std::string_view::npos;) {
+      take(lines.substr(0, end));
+      lines.remove_prefix(end + 1);
+    }
+    if (got == 0) {
+      if (!lines.empty()) take(lines);
+      return;
+    }
+    used = lines.size();
+    std::ranges::copy(lines, text.begin());
+  }
+}
+
 std::string readable_text(const std::string& path) {
   const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   return file ? read_all(file).value_or("") : "";

@@ -23,6 +23,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,7 +36,11 @@ namespace icecore::sys {
 /// The whole of a file that has no size, such as those of /proc.  Throws when it cannot be read.
 std::string read_file(const std::string& path);
 
-/// The same; nothing when the file or its process does not exist.
+/// Shows `take` each line of such a file without its end, as it is read: what the kernel says of a
+/// large process fills megabytes.  Throws when it cannot be read.
+void for_each_line(const std::string& path, const std::function<void(std::string_view)>& take);
+
+/// The whole of it; nothing when the file or its process does not exist.
 std::optional<std::string> try_read_file(const std::string& path);
 
 /// The same; empty when it cannot be read, whatever the reason.
