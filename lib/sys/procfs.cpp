@@ -11,6 +11,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <memory>
+#include <span>
 
 #include "sys/call.hpp"
 #include "sys/fd.hpp"
@@ -22,22 +23,26 @@ namespace {
 /// that leaves room has seen its end, or piece by piece.
 enum class Made { at_once, in_pieces };
 
+/// Most files fit on the stack, and are then kept in no more memory than they need.
 std::optional<std::string> read_all(const Fd& file, Made made = Made::in_pieces) {
+  std::array<char, 4096> first;
   std::string text;
+  std::span<char> room{first};
   std::size_t used = 0;
   for (;;) {
-    text.resize(std::max<std::size_t>(4096, text.size() * 2));
-    while (used < text.size()) {
-      const ssize_t got = ::read(file.get(), text.data() + used, text.size() - used);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return std::nullopt;
-      used += static_cast<std::size_t>(got);
-      if (got == 0 || (made == Made::at_once && used < text.size())) {
-        text.resize(used);
-        return text;
-      }
-    }
+    const ssize_t got = ::read(file.get(), room.data() + used, room.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return std::nullopt;
+    used += static_cast<std::size_t>(got);
+    if (got == 0 || (made == Made::at_once && used < room.size())) break;
+    if (used < room.size()) continue;
+    if (text.empty()) text.assign(first.begin(), first.end());
+    text.resize(text.size() * 2);
+    room = text;
   }
+  if (text.empty()) return std::string{first.data(), used};
+  text.resize(used);
+  return text;
 }
 
 std::vector<int> list_numbers(const std::string& folder) {
