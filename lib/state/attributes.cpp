@@ -57,7 +57,10 @@ void refuse_other_namespaces(pid_t pid, Refusals& refusals) {
   const auto ours = sys::try_status("/proc/self/root/.");
   const auto theirs = sys::try_status(proc(pid, "root/."));
   if (ours && theirs && (ours->st_dev != theirs->st_dev || ours->st_ino != theirs->st_ino))
-    refusals.add("process {}: has another root directory (chroot): cannot be kept", pid);
+    refusals.add(
+        "process {}: has another root directory (chroot): run icecore inside it "
+        "(nsenter -t {} -r icecore …)",
+        pid, pid);
 }
 
 std::int64_t trimmed_number(const std::optional<std::string>& text) {

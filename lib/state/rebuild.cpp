@@ -145,9 +145,12 @@ void ProcessRebuild::start_namespace() {
   RemoteSyscalls remote{init_->area(), init_area_, 1};
   CallStream calls{remote, init_->leader(), CallList{remote.data_begin(), kInitListBytes, 64}};
   CallList& list = calls.room(8, 1024);
+  // In a root directory that is no mount (chroot) it cannot be said of all, but of what the new
+  // /proc lies on.
   const std::uint64_t nothing = list.put_string("none");
-  list.call("make mounts private", SYS_mount,
-            {nothing, list.put_string("/"), nothing, MS_REC | MS_PRIVATE, 0});
+  list.try_call(SYS_mount, {nothing, list.put_string("/"), nothing, MS_REC | MS_PRIVATE, 0});
+  list.call("make /proc private", SYS_mount,
+            {nothing, list.put_string("/proc"), nothing, MS_REC | MS_PRIVATE, 0});
   list.call("mount /proc", SYS_mount,
             {list.put_string("proc"), list.put_string("/proc"), list.put_string("proc"),
              MS_NOSUID | MS_NODEV | MS_NOEXEC, 0});

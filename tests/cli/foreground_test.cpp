@@ -7,11 +7,17 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <filesystem>
 #include <fstream>
+#include <optional>
+#include <string>
+#include <system_error>
 
 #include "support/orphans.hpp"
+#include "support/private_mounts.hpp"
 #include "support/restored.hpp"
 #include "support/run.hpp"
+#include "support/skip.hpp"
 #include "support/target.hpp"
 #include "support/temporary_folder.hpp"
 
@@ -104,6 +110,67 @@ TEST_CASE("restore --detach prints the pid and leaves the process running") {
   CHECK(written == fixture.pid);
   CHECK(conversation.ask("check?") == "ok");
   CHECK(adopter.find_half_built(conversation) == "");
+}
+
+/// A root directory that is no mount, with what our programs need in it.
+class OtherRoot {
+ public:
+  /// Throws std::system_error where that is not allowed.
+  OtherRoot() {
+    for (const std::string name : {"bin", "lib", "lib64"})
+      if (std::filesystem::is_symlink("/" + name))
+        std::filesystem::copy_symlink("/" + name, root() / name);
+      else
+        mounts_.show("/" + name, root() / name);
+    const std::filesystem::path tool = ICECORE_TOOL;
+    for (const std::filesystem::path& shown :
+         {std::filesystem::path{"/usr"}, std::filesystem::path{"/dev"},
+          std::filesystem::path{ICECORE_TARGET_DIR}, tool.parent_path()})
+      mounts_.show(shown, root() / shown.relative_path());
+    mounts_.mount_processes(root() / "proc");
+  }
+  std::filesystem::path root() const { return folder_.path(); }
+
+  Arguments inside(Arguments arguments) const {
+    arguments.insert(arguments.begin(), {"/usr/sbin/chroot", root()});
+    return arguments;
+  }
+
+ private:
+  TemporaryFolder folder_;
+  PrivateMounts mounts_;
+};
+
+TEST_CASE("icecore snapshots and restores in another root directory") {
+  std::optional<OtherRoot> other;
+  try {
+    other.emplace();
+  } catch (const std::system_error& error) {
+    skip(std::string{"needs a mount namespace: "} + error.what());
+    return;
+  }
+  Conversation original = make_conversation();
+  Process process = Process::start(other->inside({ICECORE_TARGET_DIR "/tiny"}), original.streams());
+  original.begin();
+  REQUIRE(original.hear() == "ready");
+  const std::string secret = original.ask("secret?");
+  const std::string pid = std::to_string(process.pid());
+  const Outcome refused = run({ICECORE_TOOL, "snapshot", "-o", other->root() / "image", pid});
+  CHECK(refused.status == 1);
+  CHECK_THAT(refused.err, Catch::Contains("nsenter -t " + pid + " -r icecore"));
+
+  const Outcome taken =
+      run(other->inside({ICECORE_TOOL, "snapshot", "--no-fsync", "-o", "/image", pid}));
+  INFO(taken.err);
+  REQUIRE(taken.status == 0);
+  Conversation copy = make_conversation();  // in a pid namespace: the original still has its pid
+  Process tool = Process::start(other->inside({ICECORE_TOOL, "restore", "/image"}), copy.streams());
+  copy.begin();
+  CHECK(copy.ask("secret?") == secret);
+  CHECK(copy.ask("check?") == "ok");
+  CHECK(original.ask("check?") == "ok");
+  copy.hang_up();
+  CHECK(exit_status(tool.wait()) == 0);
 }
 
 }  // namespace test::foreground_test

@@ -28,6 +28,21 @@ class PrivateMounts {
     ::setns(before_.get(), CLONE_NEWNS);
   }
 
+  /// Shows `source` at `folder`, too, which is made, so that nobody can change it there.
+  void show(const std::filesystem::path& source, const std::filesystem::path& folder) {
+    std::filesystem::create_directories(folder);
+    must(::mount(source.c_str(), folder.c_str(), nullptr, MS_BIND, nullptr), "mount --bind");
+    folders_.push_back(folder);
+    must(::mount(nullptr, folder.c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY, nullptr),
+         "mount -o remount,bind,ro");
+  }
+
+  void mount_processes(const std::filesystem::path& folder) {
+    std::filesystem::create_directories(folder);
+    must(::mount("proc", folder.c_str(), "proc", 0, nullptr), "mount proc");
+    folders_.push_back(folder);
+  }
+
   void mount_memory(const std::filesystem::path& folder, const std::string& size,
                     unsigned long flags = 0) {
     must(::mount("tmpfs", folder.c_str(), "tmpfs", flags, ("size=" + size).c_str()), "mount tmpfs");
