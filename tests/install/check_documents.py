@@ -51,6 +51,8 @@ def completed(completion, command, option):
 
 
 def main():
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     icecore, source = sys.argv[1], pathlib.Path(sys.argv[2])
     manual = (source / "docs/icecore.1").read_text()
     completion = source / "completions/icecore"

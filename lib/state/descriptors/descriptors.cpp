@@ -211,7 +211,9 @@ state::OpenUnion capture_one(DescriptorCapture& shared, const OpenDescription& o
                   fmt::format("{}: cannot be snapshotted yet", state::EnumNameOpen(room->kind))};
     return room->capture(shared, open);
   }
-  throw Error{Errc::unsupported, fmt::format("{}: cannot be snapshotted yet", kind_of(open.link))};
+  throw Error{Errc::unsupported,
+              fmt::format("{}: cannot be snapshotted yet: close it before, or do without it",
+                          kind_of(open.link))};
 }
 
 const DescriptorRoom& room_of(state::Open kind) {
