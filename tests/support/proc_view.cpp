@@ -87,12 +87,15 @@ std::optional<Mapping> parse_mapping(const std::string& line) {
   return mapping;
 }
 
-/// Less "sd" (soft dirty), which any write sets, and "ac", which tells how memory was accounted.
+/// Less "sd" (soft dirty), which any write sets, "ac", which tells how memory was accounted, and
+/// "gu" (Linux 6.18): that somewhere in the mapping, or in one that it was merged with, there was
+/// once a guard page.
 std::string lasting_flags(const std::string& line, Registrations registrations) {
   std::istringstream words{line.substr(line.find(':') + 1)};
   std::string flags;
   for (std::string flag; words >> flag;)
-    if (flag != "sd" && flag != "ac" && (flag != "um" || registrations == Registrations::seen))
+    if (flag != "sd" && flag != "ac" && flag != "gu" &&
+        (flag != "um" || registrations == Registrations::seen))
       flags += " " + flag;
   return flags;
 }
