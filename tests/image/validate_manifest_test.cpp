@@ -306,7 +306,7 @@ TEST_CASE("hostile mappings are refused", "[image][damage]") {
 
 /// Two files after the sample's own; the contents of the second end in the middle of a page.
 void add_kept_files(ManifestT& manifest) {
-  for (const std::uint64_t place : {0, 3}) {
+  for (const std::uint64_t place : {0U, 3U}) {
     auto file = std::make_unique<state::FileT>();
     file->path = "/memfd:a name";
     file->mode = 0100644;
@@ -424,7 +424,7 @@ TEST_CASE("stored pages of files lie in files that are kept", "[image][damage]")
   CHECK(check(0, 3));
   CHECK(check(2, 1));
   CHECK(check(4, 2));
-  CHECK(check(-1, 2));
+  CHECK(check(UINT64_MAX, 2));
   CHECK(check(100, 1));
 }
 
