@@ -65,7 +65,7 @@ std::vector<Workload> workloads(bool quick, const fs::path& folder) {
   const std::vector<std::size_t> sizes =
       quick ? std::vector<std::size_t>{64} : std::vector<std::size_t>{1024, 4096};
   for (const std::size_t mebibytes : sizes)
-    for (const std::size_t percent : {1, 10, 100})
+    for (const std::size_t percent : {1U, 10U, 100U})
       for (const char* how : {"read", "write"}) {
         if ((quick || mebibytes > 1024) && percent == 100) continue;
         all.push_back(

@@ -359,7 +359,7 @@ TEST_CASE("gpu: what somebody else has locked or checkpointed stays so", "[gpu]"
 
 TEST_CASE("gpu: a process that begins with CUDA during a snapshot", "[gpu]") {
   FakeGpu gpu;
-  for (const std::size_t moment : {20, 60, 90, 120, 150, 180, 220, 300, 400}) {
+  for (const std::size_t moment : {20U, 60U, 90U, 120U, 150U, 180U, 220U, 300U, 400U}) {
     INFO(moment);
     TemporaryFolder folder;
     Target target = gpu_target({"late", "quiet"});

@@ -116,7 +116,8 @@ TEST_CASE("each piece says what has become of it", "[hands]") {
   REQUIRE(pieces[2].unreadable);
   CHECK_THAT(*pieces[2].unreadable, Catch::Contains("differs from its digest"));
   CHECK(pieces[4].result.stop == Stop::exists);
-  for (const std::size_t good : {0U, 1U, 3U, 5U}) CHECK(pieces[good].result.done_bytes == kPageSize);
+  for (const std::size_t good : {0U, 1U, 3U, 5U})
+    CHECK(pieces[good].result.done_bytes == kPageSize);
 }
 
 }  // namespace icecore::test::hands_test

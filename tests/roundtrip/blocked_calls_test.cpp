@@ -199,7 +199,7 @@ TEST_CASE("a write to a pipe of others returns all of it after a snapshot and af
   TemporaryFolder folder;
   Target target{"partial_writes"};
   // The first one makes the pipe larger.
-  for (const auto& [length, kill] : {std::pair{200'000, false}, std::pair{500'000, true}}) {
+  for (const auto& [length, kill] : {std::pair{200'000U, false}, std::pair{500'000U, true}}) {
     target.conversation().tell(fmt::format("shout {}", length));
     await_writing(target.pid());
     icecore::snapshot(target.pid(), folder / "image", {.kill = kill, .fsync = false});
