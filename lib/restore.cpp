@@ -111,12 +111,14 @@ std::vector<FileToRead> files_to_read(const Image::Data& image, const PageStore&
 
 /// Puts what the process touched first last time into its place, and tells the pager what else
 /// there is.
-pager::Orders prepare_memory(const RestoreOptions& options, ProcessRebuild::Lazy& memory,
-                             LastTime& last_time, RestoreReport& report) {
+pager::Orders prepare_memory(const RestoreOptions& options, bool waits,
+                             ProcessRebuild::Lazy& memory, LastTime& last_time,
+                             RestoreReport& report) {
   pager::Orders orders;
   last_time.prefetch(memory);
   orders.ranges = memory.missing.ranges();
   orders.filling = static_cast<pager::Filling>(options.fill);
+  orders.waits = waits;
   orders.record = options.record == Record::yes ||
                   (options.record == Record::automatic && last_time.set() == nullptr);
   orders.record_for = options.record_for;
@@ -166,12 +168,16 @@ Restored tell(const Image::Data& data, const RestoreOptions& options, bool in_na
   report.filled_bytes = rebuild.fill_memory(report.lazy, options.progress, options.stop);
   if (report.lazy) {
     ProcessRebuild::Lazy memory = rebuild.make_lazy();
-    pager::Orders orders = prepare_memory(options, memory, *last_time, report);
+    const bool waits = static_cast<bool>(gate);
+    pager::Orders orders = prepare_memory(options, waits, memory, *last_time, report);
     report.filled_bytes += report.prefetched_bytes;
     orders.pid = rebuild.pid();
     pager->serve(orders, memory.faults, rebuild.process());
     // Who is waited for now takes its faults one by one instead: it may not need them all.
-    if (gate && last_time->set() != nullptr) rebuild.map_file_pages(last_time->set()->file_pages());
+    if (waits && last_time->set() != nullptr) {
+      rebuild.map_file_pages(last_time->set()->file_pages());
+      rebuild.touch_private_pages();
+    }
   }
   read_ahead.reset();
   report.fill = watch.lap();

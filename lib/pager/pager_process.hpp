@@ -39,7 +39,10 @@ class PagerProcess {
   void serve(const Orders& orders, const sys::Userfaultfd& faults, const sys::Fd& process);
 
   /// The process runs: whatever becomes of us, it is served.
-  void release() noexcept { released_ = true; }
+  void release() noexcept {
+    released_ = true;
+    shared_->head().waits = 0;
+  }
 
   const Head& head() const noexcept { return shared_->head(); }
 

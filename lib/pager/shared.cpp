@@ -61,6 +61,7 @@ Shared::Shared(const Orders& orders) : file_(sys::make_memory_file("icecore-page
   head.pid = orders.pid;
   head.filling = static_cast<std::uint32_t>(orders.filling);
   head.record = orders.record ? 1 : 0;
+  head.waits = orders.waits ? 1 : 0;
   head.recorded_at_output = kNoOutput;
   head.missing_pages = stored_pages(orders);
   if (!orders.ranges.empty())  // the working set may be all there is

@@ -26,6 +26,7 @@ enum class Filling : std::uint32_t { idle, now, never };
 struct Orders {
   std::vector<StoredRange> ranges;  ///< registered, by address
   Filling filling = Filling::idle;
+  bool waits = false;  ///< as Head::waits
   bool record = false;
   std::chrono::milliseconds record_for{};
   std::string working_set;  ///< path to write what was recorded; empty: nowhere
@@ -59,7 +60,10 @@ struct Head {
   std::int32_t pid;
   std::uint32_t filling;
   std::uint32_t record;
-  std::uint32_t reserved;
+
+  /// Of the library: the process is prepared and does not run yet.  It may never, and costs no more
+  /// than it has: when faults are quiet, nothing is filled in.
+  std::atomic<std::uint32_t> waits;
 
   // Of the worker, for whoever follows it.
   std::atomic<std::uint64_t> journal_used;

@@ -495,7 +495,8 @@ bool Worker::may_fill(Clock::time_point now) const {
   if (record_.active() || lent() || count_missing() == 0) return false;
   if (head_.journal_used > shared_.journal().size() / 10 * 9) return true;  // before it is full
   if (orders_.filling == Filling::never) return false;
-  return orders_.filling == Filling::now || now - last_fault_ >= kQuiet;
+  return orders_.filling == Filling::now ||
+         (head_.waits == 0 && now - std::max(last_fault_, waited_until_) >= kQuiet);
 }
 
 int Worker::wait_ms(Clock::time_point now) const {
@@ -509,7 +510,8 @@ int Worker::wait_ms(Clock::time_point now) const {
   if (may_fill(now)) return until(fill_again_);
   int wait = static_cast<int>(kLook.count());
   if (record_.active()) return record_.next() ? std::min(wait, until(*record_.next())) : wait;
-  if (orders_.filling == Filling::idle) wait = std::min(wait, until(last_fault_ + kQuiet));
+  if (orders_.filling == Filling::idle && head_.waits == 0)
+    wait = std::min(wait, until(std::max(last_fault_, waited_until_) + kQuiet));
   return wait;
 }
 
@@ -524,6 +526,7 @@ Worker::End Worker::serve(const sys::Fd& partner) {
   while (!finished()) {
     head_.missing_pages = count_missing();
     head_.spaces = live_.size();
+    if (head_.waits != 0) waited_until_ = Clock::now();
     waits.clear();
     waits.push_back({partner.get(), POLLIN, 0});
     waits.push_back({process_ended_ ? -1 : process_.get(), POLLIN, 0});

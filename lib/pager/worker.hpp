@@ -135,6 +135,7 @@ class Worker {
   Record record_;
   Clock::time_point began_ = Clock::now();
   Clock::time_point last_fault_ = began_;
+  Clock::time_point waited_until_ = began_;  // for the process to be started
   Clock::time_point fault_before_ = began_ - std::chrono::hours{1};
   Clock::time_point last_look_ = began_;
   /// Where so much has been touched that the rest is likely to be.

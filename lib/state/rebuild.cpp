@@ -31,6 +31,7 @@
 #include "sys/call.hpp"
 #include "sys/check.hpp"
 #include "sys/page.hpp"
+#include "sys/pagemap_scan.hpp"
 #include "sys/procfs.hpp"
 #include "sys/spawn.hpp"
 #include "sys/time.hpp"
@@ -307,9 +308,22 @@ ProcessRebuild::Lazy ProcessRebuild::make_lazy() {
 }
 
 void ProcessRebuild::map_file_pages(std::span<const FilePages> used) {
-  for (const sys::PageRange& place : places_of(*image_.address_space, used))
-    calls_->room(1, 0).try_call(SYS_madvise,
-                                {place.start, place.end - place.start, MADV_POPULATE_READ});
+  for (const sys::PageRange& place : places_of(*image_.address_space, used)) {
+    CallList& list = calls_->room(2, 0);
+    list.try_call(SYS_madvise, {place.start, place.end - place.start, MADV_POPULATE_READ});
+    list.touch(place.start, (place.end - place.start) / kPageSize);
+  }
+  calls_->run();
+}
+
+void ProcessRebuild::touch_private_pages() {
+  const sys::PagemapScan pagemap{process_->pid()};
+  std::vector<sys::PageRange> present, guards;
+  for (const state::Mapping& mapping : image_.address_space->mappings)
+    if ((mapping.protection() & PROT_READ) != 0)
+      pagemap.private_pages(mapping.start(), mapping.end(), present, guards);
+  for (const sys::PageRange& range : present)
+    calls_->room(1, 0).touch(range.start, (range.end - range.start) / kPageSize);
   calls_->run();
 }
 

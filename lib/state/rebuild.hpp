@@ -50,9 +50,16 @@ class ProcessRebuild {
   };
   Lazy make_lazy();
 
+  // For a process that is to lose no time when it runs.  Pages are touched, not only mapped: where
+  // a hypervisor has page tables of its own beside those of the kernel, the first touch of each
+  // page costs 5 µs (docs/kernel.md).
+
   /// Maps pages of files that the process will use, so that it need not fault for each, nor wait
   /// for the disk.  What cannot be mapped is left to the process.
   void map_file_pages(std::span<const FilePages> used);
+
+  /// Touches those that are there and its own.
+  void touch_private_pages();
 
   const sys::Fd& process() const noexcept { return process_->pidfd(); }
   pid_t pid() const noexcept { return process_->pid(); }

@@ -81,9 +81,22 @@ bool has_reported(const Tracee& thread) {
   return registers.orig_rax == kTgkill && registers.rax == 0;
 }
 
+/// True when the signal is for a page that cannot be touched; the thread then goes on behind it.
+bool passes_over(const Tracee& thread, const siginfo_t& info, std::uint64_t code) {
+  if (code == 0 || (info.si_signo != SIGSEGV && info.si_signo != SIGBUS)) return false;
+  const auto address_of = [&](const std::byte* label) {
+    return code + static_cast<std::uint64_t>(label - icecore_batch_begin);
+  };
+  sys::Registers registers = sys::registers(thread.tid());
+  if (info.si_code <= 0 || registers.rip != address_of(icecore_batch_touch)) return false;
+  registers.rip = address_of(icecore_batch_touched);
+  sys::set_registers(thread.tid(), registers);
+  return true;
+}
+
 }  // namespace
 
-void wait_for_report(Tracee& thread, pid_t inner_pid, int report_signal) {
+void wait_for_report(Tracee& thread, pid_t inner_pid, int report_signal, std::uint64_t code) {
   for (;;) {
     const sys::Stop stop = sys::wait_stop(thread.tid());
     if (stop.kind == sys::Stop::Kind::exited) throw_gone(thread);
@@ -91,6 +104,10 @@ void wait_for_report(Tracee& thread, pid_t inner_pid, int report_signal) {
       const siginfo_t info = sys::stop_siginfo(thread.tid());
       const Sender sender = sender_of(info, inner_pid);
       // Somebody else's: the thread gets it when it runs on.
+      if (passes_over(thread, info, code)) {
+        if (!sys::resume(thread.tid())) throw_gone(thread);
+        continue;
+      }
       const bool is_report = info.si_signo == report_signal && sender == Sender::ourselves;
       if (!is_report && (info.si_signo != report_signal || sender == Sender::another))
         thread.suspend_signal(info);

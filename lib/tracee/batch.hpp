@@ -15,6 +15,8 @@ extern const std::byte icecore_batch_begin[];
 extern const std::byte icecore_batch_tiles[];
 extern const std::byte icecore_batch_single[];
 extern const std::byte icecore_batch_copy[];
+extern const std::byte icecore_batch_touch[];
+extern const std::byte icecore_batch_touched[];
 extern const std::byte icecore_batch_end[];
 }
 
@@ -51,8 +53,9 @@ sys::Registers entering_kernel(const Tracee& thread, std::uint64_t rip, long num
                                std::initializer_list<std::uint64_t> arguments);
 
 /// Waits until the thread, which runs the code, reports its end.  Signals that arrive meanwhile are
-/// kept for it.  Throws Errc::target_gone.
-void wait_for_report(Tracee& thread, pid_t inner_pid, int report_signal);
+/// kept for it.  `code`: where the code lies, for what it may touch and cannot; 0 where it touches
+/// nothing.  Throws Errc::target_gone.
+void wait_for_report(Tracee& thread, pid_t inner_pid, int report_signal, std::uint64_t code = 0);
 
 [[noreturn]] void throw_gone(const Tracee& thread);
 

@@ -76,6 +76,11 @@ std::size_t CallList::call(const char* what, long number,
   return index;
 }
 
+void CallList::touch(std::uint64_t address, std::uint64_t pages) {
+  constexpr long kNoCall = -1;
+  try_call(kNoCall, {address, pages});
+}
+
 void CallList::clear() noexcept {
   calls_.clear();
   what_.clear();
@@ -207,7 +212,7 @@ void RemoteSyscalls::run(std::span<const Job> jobs) {
   put_lists(jobs, place, view);
   if (local_.empty()) memory_->write(place.address, view);
   for (const Job& job : jobs) start(job);
-  for (const Job& job : jobs) wait_for_report(*job.thread, inner_pid_, report_signal_);
+  for (const Job& job : jobs) wait_for_report(*job.thread, inner_pid_, report_signal_, code_);
   if (local_.empty()) memory_->read(place.address, view);
   take_lists(jobs, place, view);
   for (const Job& job : jobs) job.list->throw_first_failure();

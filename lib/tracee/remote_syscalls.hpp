@@ -58,6 +58,10 @@ class CallList {
   /// Adds a call whose failure the caller looks at.
   std::size_t try_call(long number, std::initializer_list<std::uint64_t> arguments);
 
+  /// Reads a byte of each page, as the process itself would.  Pages after one that cannot be read
+  /// are left alone; nothing is said of it.
+  void touch(std::uint64_t address, std::uint64_t pages);
+
   bool has_room(std::size_t calls, std::size_t bytes) const noexcept;
   bool empty() const noexcept { return calls_.empty(); }
   std::size_t size() const noexcept { return calls_.size(); }

@@ -55,13 +55,16 @@ TEST_CASE("a prepared process runs when it is started and not before") {
   CHECK(exit_status(process.wait()) == 3);
 }
 
-/// How much of mapped files is in the memory of a process.
-std::size_t file_kib(pid_t pid) {
+/// A line of /proc/PID/status that tells of memory.
+std::size_t kib(pid_t pid, const std::string& name) {
   std::ifstream status{"/proc/" + std::to_string(pid) + "/status"};
   for (std::string line; std::getline(status, line);)
-    if (line.starts_with("RssFile:")) return std::stoul(line.substr(8));
-  throw std::runtime_error{"no RssFile"};
+    if (line.starts_with(name)) return std::stoul(line.substr(name.size()));
+  throw std::runtime_error{"no " + name};
 }
+
+/// How much of mapped files is in the memory of a process.
+std::size_t file_kib(pid_t pid) { return kib(pid, "RssFile:"); }
 
 TEST_CASE("a prepared process has the pages of files that it used last time") {
   constexpr std::chrono::milliseconds kRecord{500};
@@ -83,6 +86,34 @@ TEST_CASE("a prepared process has the pages of files that it used last time") {
   CHECK(used > without_record);
   CHECK(with_record > without_record + (used - without_record) / 2);
   CHECK(with_record <= used + 256);  // what it did while it was recorded, and no more
+}
+
+TEST_CASE("a prepared process takes its working set alone until it is started") {
+  Fixture fixture;
+  {
+    Restored recorded{
+        fixture.image(),
+        {.record = icecore::Record::yes, .record_for = std::chrono::milliseconds{100}}};
+    recorded.ask("touch 16 read");
+    await([&] { return fs::exists(fixture.working_set()); }, "no working set");
+  }
+  icecore::PreparedProcess prepared = fixture.prepare();
+  const std::size_t at_first = kib(prepared.pid(), "RssAnon:");
+  CHECK(prepared.report().prefetched_bytes > 0);
+  {
+    // One that runs, and has been filled meanwhile.
+    Restored running{fixture.image(), {.pids = icecore::Pids::in_namespace}};
+    CHECK(running.process().wait_filled());
+    CHECK(kib(running.pid(), "RssAnon:") > at_first + 8 * 1024);
+  }
+  CHECK(kib(prepared.pid(), "RssAnon:") == at_first);
+  icecore::RestoredProcess process = std::move(prepared).start();
+  fixture.conversation.begin();
+  CHECK(fixture.conversation.ask("secret?") == fixture.secret);
+  CHECK(process.wait_filled());
+  CHECK(kib(process.pid(), "RssAnon:") > at_first + 8 * 1024);
+  fixture.conversation.tell("exit 0");
+  CHECK(exit_status(process.wait()) == 0);
 }
 
 TEST_CASE("a prepared process that never runs leaves no working set") {

@@ -15,11 +15,15 @@
         .global icecore_batch_tiles
         .global icecore_batch_single
         .global icecore_batch_copy
+        .global icecore_batch_touch
+        .global icecore_batch_touched
         .global icecore_batch_end
         .hidden icecore_batch_begin
         .hidden icecore_batch_tiles
         .hidden icecore_batch_single
         .hidden icecore_batch_copy
+        .hidden icecore_batch_touch
+        .hidden icecore_batch_touched
         .hidden icecore_batch_end
 
 icecore_batch_begin:
@@ -34,8 +38,10 @@ icecore_batch_begin:
         mov     32(%r13), %r10
         mov     40(%r13), %r8
         mov     48(%r13), %r9
+        test    %rax, %rax
+        js      4f
         syscall
-        mov     %rax, 56(%r13)
+5:      mov     %rax, 56(%r13)
         add     $64, %r13
         dec     %r14
         jmp     1b
@@ -70,6 +76,19 @@ icecore_batch_begin:
         lea     168(%r12), %rsp         // rip, cs, rflags, rsp, ss
         mov     72(%r12), %r12
         iretq
+
+        // No call, by its number: a byte of each of rsi pages from rdi on is read.  Should one fault,
+        // the tracer goes on behind them.
+4:      test    %rsi, %rsi
+        jz      icecore_batch_touched
+icecore_batch_touch:
+        testb   $0, (%rdi)
+        add     $4096, %rdi
+        dec     %rsi
+        jmp     4b
+icecore_batch_touched:
+        xor     %eax, %eax
+        jmp     5b
 
         // One call, whose number and arguments are in their registers, where nothing can be written: the
         // result is in r15 at the end.
