@@ -44,7 +44,7 @@ enum class Loading {
 
 /// When the pages come that nobody has touched.
 enum class Fill {
-  idle,   ///< in the background, when faults have been quiet for a moment
+  idle,   ///< in the background, when faults have been quiet for a moment; not before it runs
   now,    ///< in the background, from the start
   never,  ///< only when they are touched
 };

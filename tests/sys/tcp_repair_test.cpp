@@ -57,4 +57,23 @@ TEST_CASE("held connections work on when who holds them is killed") {
   CHECK(reuse == 1);
 }
 
+TEST_CASE("what the peer has room for counts as sent") {
+  // A peer that acknowledges a byte which its other end does not know to have sent is never heard
+  // again.
+  using icecore::sys::Bytes;
+  const auto assumed = [](std::uint32_t window) {
+    icecore::sys::TcpConnection connection;
+    connection.sent = {1, 2, 3};
+    connection.unsent = {4, 5, 6, 7};
+    connection.window.to_send = window;
+    icecore::sys::assume_sent(connection);
+    return std::pair{connection.sent, connection.unsent};
+  };
+  CHECK(assumed(0) == std::pair{Bytes{1, 2, 3}, Bytes{4, 5, 6, 7}});
+  CHECK(assumed(3) == std::pair{Bytes{1, 2, 3}, Bytes{4, 5, 6, 7}});
+  CHECK(assumed(5) == std::pair{Bytes{1, 2, 3, 4, 5}, Bytes{6, 7}});
+  CHECK(assumed(7) == std::pair{Bytes{1, 2, 3, 4, 5, 6, 7}, Bytes{}});
+  CHECK(assumed(UINT32_MAX) == std::pair{Bytes{1, 2, 3, 4, 5, 6, 7}, Bytes{}});
+}
+
 }  // namespace test::tcp_repair_test
